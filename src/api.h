@@ -1,0 +1,68 @@
+/* api.h: how the front door's functions are named and exported, and what its files share.
+ *
+ * With EBB_PREFIXED, for tests that link the library into an ordinary program, malloc is called
+ * ebb_malloc and so on, and nothing of the C library is replaced.
+ */
+#ifndef EBB_API_H
+#define EBB_API_H
+
+#include "arena.h"
+#include "base.h"
+#include "cache.h"
+#include "pagemap.h"
+#include "sizeclass.h"
+
+#ifdef EBB_PREFIXED
+#define API(name) ebb_##name
+#else
+#define API(name) name
+#endif
+
+#define EXPORT __attribute__((visibility("default")))
+
+/* malloc for what the fast path leaves. Sets errno to ENOMEM and returns NULL when there is no
+ * memory. */
+void *api_alloc_slow(size_t size);
+
+/* What memalign does, for an alignment that is a power of two of at least 16. */
+void *api_alloc_aligned(size_t alignment, size_t size);
+
+/* free for what the fast path leaves: the cache entered and not left, pointer of any kind. Aborts
+ * in the name of `call` when pointer is no block. */
+void api_free_slow(unsigned code, void *pointer, const char *call);
+
+/* malloc: a block from the cache, in the common case. */
+static always_inline void *api_alloc(size_t size)
+{
+    if (likely(size - 1 < SMALL_MAX)) {
+        void *block = cache_pop(&arena_self->cache, sizeclass_code(size));
+        if (likely(block != NULL))
+            return block;
+    }
+    return api_alloc_slow(size);
+}
+
+/* free, in the name of `call`. */
+static always_inline void api_free_as(void *pointer, const char *call)
+{
+    unsigned code = pagemap_code(pointer);
+    if (unlikely(!cache_push(&arena_self->cache, code, pointer)))
+        api_free_slow(code, pointer, call);
+}
+
+static always_inline void api_free(void *pointer)
+{
+    api_free_as(pointer, "free");
+}
+
+/* free of a block that is in the class of size for certain: no look into the page map. A wrong
+ * size is seen when the block goes back to its span. */
+static always_inline void api_free_sized(void *pointer, size_t size)
+{
+    if (unlikely(pointer == NULL || size - 1 >= SMALL_MAX))
+        api_free(pointer);
+    else if (unlikely(!cache_push(&arena_self->cache, sizeclass_code(size), pointer)))
+        api_free_slow(sizeclass_code(size), pointer, "delete");
+}
+
+#endif

@@ -1,0 +1,723 @@
+#include "arena.h"
+
+#include <pthread.h>
+#include <string.h>
+
+#include "meta.h"
+#include "options.h"
+#include "text.h"
+
+/* ---- Shape of the cache's stacks ------------------------------------------------------------ */
+
+/* A bin holds at most so many bytes and so many blocks, but STACK_LEAST in any case. */
+#define STACK_BYTES (64 * KiB)
+#define STACK_MOST 512
+#define STACK_LEAST 4
+
+/* Every bin begins in a small stack of one cache line, all of them side by side, so that a thread
+ * that allocates little touches little; it moves to its full one when its limit grows beyond.
+ * The slot below each stack stays NULL for cache_push to compare with. */
+#define STACK_SMALL (CACHE_LINE / sizeof(void *) - 1)
+
+/* A thread's bins may hold so much in all, whatever it has live: else limits could not grow in a
+ * thread that only frees what others made. */
+#define BUDGET_LEAST (256 * KiB)
+
+/* … or this share of the bytes that are out of its spans. */
+#define BUDGET_SHARE 8
+
+/* Blocks that are brought back at a time. */
+#define FLUSH_MOST (STACK_MOST / 2)
+
+/* Arenas taken over with one membarrier. */
+#define VISIT_BATCH 16
+
+/* How long a visitor waits for an owner in the middle of its few instructions, who must have been
+ * descheduled there: yields first, then sleeps of 50 µs. */
+#define WAIT_YIELDS 64
+#define WAIT_SLEEPS_VISIT 400   /* 20 ms */
+#define WAIT_SLEEPS_FORK 20000  /* 1 s */
+#define WAIT_SLEEP_US 50
+
+/* Stands in for the arena of a thread that has none yet; only its closed cache is ever used. */
+static struct arena unborn;
+
+/* For threads that have none any more. It has no stacks and no limits, so its cache is closed even
+ * when it is open; it ends the list of all arenas, and is nobody's to adopt. */
+static struct arena commons;
+
+__thread struct arena *arena_self = &unborn;
+
+static struct {
+    struct lock lock;
+    struct arena *_Atomic first; /* of all, the newest first, the commons last */
+    struct arena *orphans;
+    size_t count;
+    size_t arena_size;                   /* with its stacks, in bytes */
+    uint32_t full_stack[CLASS_END];      /* offset of each class's full stack in an arena */
+} arenas;
+
+/* One takeover of several arenas at a time. */
+static struct lock visit_lock;
+
+static size_t stack_most(unsigned class)
+{
+    size_t blocks = STACK_BYTES / sizeclasses[class].size;
+    return blocks < STACK_LEAST ? STACK_LEAST : min_size(blocks, STACK_MOST);
+}
+
+static uint32_t small_stack(unsigned class)
+{
+    return (uint32_t)(sizeof(struct arena) + (class - CLASS_FIRST) * CACHE_LINE + sizeof(void *));
+}
+
+/* One cache line more than each stack needs, for the NULL below it, and since equal strides of
+ * 4 KiB would put the tops of all stacks into one set of the processor's cache. */
+static void lay_out_stacks(void)
+{
+    size_t offset = round_up(small_stack(CLASS_LAST + 1), 4096);
+    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++) {
+        arenas.full_stack[class] = (uint32_t)(offset + sizeof(void *));
+        offset += round_up(stack_most(class) * sizeof(void *), CACHE_LINE) + CACHE_LINE;
+    }
+    arenas.arena_size = round_up(offset, 4096);
+}
+
+static size_t first_limit(unsigned class)
+{
+    return min_size(STACK_SMALL, stack_most(class));
+}
+
+/* ---- Lists of spans ------------------------------------------------------------------------- */
+
+static void link_span(struct arena *arena, struct span *span)
+{
+    struct span *head = arena->partial[span->class];
+    span->previous = NULL;
+    span->next = head;
+    if (head != NULL)
+        head->previous = span;
+    arena->partial[span->class] = span;
+}
+
+static void unlink_span(struct arena *arena, struct span *span)
+{
+    if (span->previous != NULL)
+        span->previous->next = span->next;
+    else
+        arena->partial[span->class] = span->next;
+    if (span->next != NULL)
+        span->next->previous = span->previous;
+}
+
+/* ---- Blocks out of spans and back, under the mutex of their owner ---------------------------- */
+
+static struct span *add_span(struct arena *arena, unsigned class)
+{
+    struct span *span = span_create(arena, class, &arena->home);
+    if (span == NULL)
+        return NULL;
+    size_t bytes = span->capacity * (size_t)sizeclasses[class].size;
+    arena->span_bytes += bytes;
+    arena->free_bytes += bytes;
+    arena->spans++;
+    link_span(arena, span);
+    return span;
+}
+
+static void drop_span(struct arena *arena, struct span *span)
+{
+    size_t bytes = span->capacity * (size_t)sizeclasses[span->class].size;
+    arena->span_bytes -= bytes;
+    arena->free_bytes -= bytes;
+    arena->spans--;
+    unlink_span(arena, span);
+    span_destroy(span);
+}
+
+/* Takes up to `wanted` blocks, from a new span only if there is no other; see span_take for end. */
+static size_t take_blocks(struct arena *arena, unsigned class, void **end, size_t wanted)
+{
+    size_t taken = 0;
+    while (taken < wanted) {
+        struct span *span = arena->partial[class];
+        if (span == NULL && (taken != 0 || (span = add_span(arena, class)) == NULL))
+            break;
+        taken += span_take(span, end - taken, wanted - taken);
+        if (span->free_count == 0)
+            unlink_span(arena, span);
+    }
+    arena->free_bytes -= taken * sizeclasses[class].size;
+    return taken;
+}
+
+static enum span_error put_block(struct arena *arena, struct span *span, void *block)
+{
+    if (unlikely(span == NULL || span->owner != arena))
+        return SPAN_FREED_TWICE; /* its span has gone since it was first freed */
+    enum span_error error = span_put(span, block);
+    if (unlikely(error != SPAN_FINE))
+        return error;
+    arena->free_bytes += sizeclasses[span->class].size;
+    if (span->free_count == 1)
+        link_span(arena, span);
+    if (span->free_count == span->capacity)
+        drop_span(arena, span);
+    return SPAN_FINE;
+}
+
+/* A block that should not have been freed, kept until no lock is held: the program may handle
+ * SIGABRT, and allocate there. */
+struct mistake {
+    enum span_error error;
+    void *block;
+};
+
+static void put_blocks(struct arena *arena, void *const *blocks, size_t count,
+                       struct mistake *mistake)
+{
+    for (size_t i = 0; i < count; i++) {
+        enum span_error error = put_block(arena, span_of(blocks[i]), blocks[i]);
+        if (unlikely(error != SPAN_FINE))
+            *mistake = (struct mistake){error, blocks[i]};
+    }
+}
+
+static void drain_mailbox(struct arena *arena, struct mistake *mistake)
+{
+    void *blocks[64];
+    size_t count;
+    while (!mailbox_is_empty(&arena->mailbox) &&
+           (count = mailbox_take(&arena->mailbox, blocks, 64)) != 0)
+        put_blocks(arena, blocks, count, mistake);
+}
+
+static void abort_on(const struct mistake *mistake)
+{
+    if (unlikely(mistake->error != SPAN_FINE))
+        text_abort("free", mistake->block, span_error_text(mistake->error));
+}
+
+/* ---- Blocks to other arenas, no mutex of which may be held by the caller if may_wait ---------- */
+
+static struct arena *owner_of(void *block, struct mistake *mistake)
+{
+    struct span *span = span_of(block);
+    struct arena *owner = likely(span != NULL) ? span->owner : NULL;
+    if (unlikely(owner == NULL))
+        *mistake = (struct mistake){SPAN_FREED_TWICE, block};
+    return owner;
+}
+
+/* Moves the blocks of one owner to the end of the array and returns how many stay before them. */
+static size_t set_apart(void **blocks, size_t count, const struct arena *owner,
+                        struct mistake *mistake)
+{
+    size_t i = 0;
+    while (i < count) {
+        if (owner_of(blocks[i], mistake) == owner) {
+            void *block = blocks[i];
+            blocks[i] = blocks[--count];
+            blocks[count] = block;
+        } else {
+            i++;
+        }
+    }
+    return count;
+}
+
+/* Brings blocks of one owner back. Whoever holds the mutex of the owner may be descheduled: then
+ * the blocks go into the mailbox, and only if that is full we wait. */
+static bool deliver(struct arena *owner, void **blocks, size_t count, bool may_wait,
+                    struct mistake *mistake)
+{
+    bool locked = lock_try(&owner->mutex);
+    if (!locked && mailbox_put(&owner->mailbox, blocks, count)) {
+        count = 0;
+        /* The holder may have left before the mail came, and not look again for long. */
+        locked = lock_try(&owner->mutex);
+        if (!locked)
+            return true;
+    }
+    if (!locked && !may_wait)
+        return false;
+    if (!locked)
+        lock_acquire(&owner->mutex);
+    owner->foreign_frees += count;
+    put_blocks(owner, blocks, count, mistake);
+    drain_mailbox(owner, mistake);
+    lock_release(&owner->mutex);
+    return true;
+}
+
+/* Brings blocks back, whoever owns them. Those that could not be brought without waiting stay at
+ * the start of the array; returns how many. */
+static size_t deliver_all(void **blocks, size_t count, bool may_wait, struct mistake *mistake)
+{
+    size_t kept = 0;
+    while (count > kept) {
+        struct arena *owner = owner_of(blocks[kept], mistake);
+        size_t rest = kept + set_apart(blocks + kept, count - kept, owner, mistake);
+        if (owner != NULL && !deliver(owner, blocks + rest, count - rest, may_wait, mistake)) {
+            /* Keep these: to the front, behind the others that are kept. */
+            for (; rest < count; rest++) {
+                void *block = blocks[rest];
+                blocks[rest] = blocks[kept];
+                blocks[kept++] = block;
+            }
+        } else {
+            count = rest;
+        }
+    }
+    return kept;
+}
+
+/* ---- The cache, under the mutex -------------------------------------------------------------- */
+
+static void open_bin(struct arena *arena, unsigned class)
+{
+    struct bin *bin = &arena->cache.bins[class];
+    uint32_t high = bin->start + (uint32_t)(arena->limits[class] * sizeof(void *));
+    /* Release: the owner reads a bound, then the stack. */
+    atomic_store_explicit(&bin->low, bin->start, memory_order_release);
+    atomic_store_explicit(&bin->high, high, memory_order_release);
+}
+
+static void set_limit(struct arena *arena, unsigned class, size_t limit)
+{
+    arena->limit_bytes += (limit - arena->limits[class]) * sizeclasses[class].size;
+    arena->limits[class] = (uint16_t)limit;
+}
+
+/* Makes room in the budget: halves the limit of a class that does not use its half. */
+static void shrink_another(struct arena *arena, unsigned class)
+{
+    for (unsigned tries = 0; tries < 8; tries++) {
+        arena->victim = arena->victim % CLASS_LAST + 1;
+        unsigned victim = arena->victim;
+        size_t half = arena->limits[victim] / 2;
+        if (victim == class || half < STACK_SMALL || bin_count(&arena->cache.bins[victim]) > half)
+            continue;
+        set_limit(arena, victim, half);
+        open_bin(arena, victim);
+        return;
+    }
+}
+
+/* A bin that ran dry or over was too small for what the thread does. */
+static void grow(struct arena *arena, unsigned class)
+{
+    size_t limit = arena->limits[class];
+    size_t target = min_size(limit * 2, stack_most(class));
+    size_t budget = min_size(options.thread_cache,
+                             max_size(BUDGET_LEAST, (arena->span_bytes - arena->free_bytes) /
+                                                        BUDGET_SHARE));
+    size_t extra = (target - limit) * sizeclasses[class].size;
+    if (extra == 0)
+        return;
+    if (arena->limit_bytes + extra > budget) {
+        shrink_another(arena, class);
+        if (arena->limit_bytes + extra > budget)
+            return;
+    }
+    struct bin *bin = &arena->cache.bins[class];
+    if (target > STACK_SMALL && bin->start != arenas.full_stack[class]) {
+        size_t bytes = bin->top - bin->start;
+        memcpy(cache_slot(&arena->cache, arenas.full_stack[class]),
+               cache_slot(&arena->cache, bin->start), bytes);
+        bin->start = arenas.full_stack[class];
+        bin->top = bin->start + (uint32_t)bytes;
+    }
+    set_limit(arena, class, target);
+    open_bin(arena, class);
+}
+
+/* Fills an empty bin to half its limit and returns one block more, the lowest. */
+static void *refill(struct arena *arena, unsigned class, struct mistake *mistake)
+{
+    drain_mailbox(arena, mistake);
+    arena->refills++;
+    if (arena->limits[class] == 0) { /* the commons */
+        void *block;
+        return take_blocks(arena, class, &block + 1, 1) != 0 ? block : NULL;
+    }
+    grow(arena, class);
+    struct bin *bin = &arena->cache.bins[class];
+    size_t wanted = max_size(arena->limits[class] / 2, 1);
+    void **stack = cache_slot(&arena->cache, bin->start);
+    size_t taken = take_blocks(arena, class, stack + wanted, wanted);
+    if (taken == 0)
+        return NULL;
+    if (taken < wanted)
+        memmove(stack, stack + wanted - taken, taken * sizeof *stack);
+    bin->top = bin->start + (uint32_t)((taken - 1) * sizeof *stack);
+    return stack[taken - 1];
+}
+
+/* Takes the `count` oldest blocks out of a bin. Those of the arena itself go back to their spans;
+ * the others are left in foreign, which has room for count; returns how many those are. */
+static size_t flush_bin(struct arena *arena, unsigned class, size_t count, void **foreign,
+                        struct mistake *mistake)
+{
+    struct bin *bin = &arena->cache.bins[class];
+    void **stack = cache_slot(&arena->cache, bin->start);
+    size_t held = bin_count(bin), foreigners = 0;
+    for (size_t i = 0; i < count; i++) {
+        struct span *span = span_of(stack[i]);
+        enum span_error error = SPAN_FINE;
+        if (unlikely(span == NULL || span->class != class))
+            error = SPAN_FREED_TWICE; /* its span has gone since it was first freed */
+        else if (likely(span->owner == arena))
+            error = put_block(arena, span, stack[i]);
+        else
+            foreign[foreigners++] = stack[i];
+        if (unlikely(error != SPAN_FINE))
+            *mistake = (struct mistake){error, stack[i]};
+    }
+    memmove(stack, stack + count, (held - count) * sizeof *stack);
+    bin->top -= (uint32_t)(count * sizeof *stack);
+    return foreigners;
+}
+
+/* Empties the cache as far as it goes without waiting for another arena. By its owner at exit, or
+ * by a visitor. */
+static void flush_cache(struct arena *arena, bool may_wait, struct mistake *mistake)
+{
+    void *foreign[FLUSH_MOST];
+    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++) {
+        struct bin *bin = &arena->cache.bins[class];
+        for (size_t left; (left = bin_count(bin)) != 0;) {
+            size_t count =
+                flush_bin(arena, class, min_size(left, FLUSH_MOST), foreign, mistake);
+            if (count == 0)
+                continue;
+            if (may_wait)
+                lock_release(&arena->mutex);
+            size_t kept = deliver_all(foreign, count, may_wait, mistake);
+            if (may_wait)
+                lock_acquire(&arena->mutex);
+            if (kept == 0)
+                continue;
+            memcpy(cache_slot(&arena->cache, bin->top), foreign, kept * sizeof *foreign);
+            bin->top += (uint32_t)(kept * sizeof *foreign);
+            break;
+        }
+    }
+    drain_mailbox(arena, mistake);
+}
+
+/* ---- Threads come and go --------------------------------------------------------------------- */
+
+static pthread_key_t exit_key;
+static _Atomic int exit_key_state; /* EXIT_KEY_… */
+enum { EXIT_KEY_NONE, EXIT_KEY_MAKING, EXIT_KEY_READY, EXIT_KEY_REFUSED };
+
+/* Under the list's lock. */
+static void add_orphan(struct arena *arena)
+{
+    arena->orphan = true;
+    arena->next_orphan = arenas.orphans;
+    arenas.orphans = arena;
+}
+
+/* Runs at the end of a thread. Destructors that run later work on the commons. */
+static void thread_exit(void *value)
+{
+    struct arena *arena = value;
+    struct mistake mistake = {SPAN_FINE, NULL};
+    arena_self = &commons;
+    lock_acquire(&arena->mutex);
+    flush_cache(arena, true, &mistake);
+    lock_release(&arena->mutex);
+    abort_on(&mistake);
+    lock_acquire(&arenas.lock);
+    add_orphan(arena);
+    lock_release(&arenas.lock);
+}
+
+/* Makes sure that thread_exit will be called. Both calls into libc may allocate, which is why the
+ * thread has its arena already. Without a key (a program may use up all 1,024) arenas of dead
+ * threads are not adopted, which wastes memory and breaks nothing. */
+static void watch_thread_exit(struct arena *arena)
+{
+    int expected = EXIT_KEY_NONE;
+    if (atomic_compare_exchange_strong(&exit_key_state, &expected, EXIT_KEY_MAKING))
+        atomic_store(&exit_key_state, pthread_key_create(&exit_key, thread_exit) == 0
+                                          ? EXIT_KEY_READY
+                                          : EXIT_KEY_REFUSED);
+    while (atomic_load(&exit_key_state) == EXIT_KEY_MAKING)
+        os_yield();
+    if (atomic_load(&exit_key_state) == EXIT_KEY_READY)
+        pthread_setspecific(exit_key, arena);
+}
+
+/* Under the list's lock. */
+static struct arena *make_arena(void)
+{
+    if (arenas.arena_size == 0) {
+        os_init();
+        options_init();
+        lay_out_stacks();
+        commons.orphan = true;
+        atomic_store_explicit(&arenas.first, &commons, memory_order_release);
+    }
+    struct arena *arena = meta_alloc(arenas.arena_size);
+    if (arena == NULL)
+        return NULL;
+    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++) {
+        struct bin *bin = &arena->cache.bins[class];
+        bin->start = bin->top = small_stack(class);
+        set_limit(arena, class, first_limit(class));
+        open_bin(arena, class);
+    }
+    atomic_store_explicit(&arena->next,
+                          atomic_load_explicit(&arenas.first, memory_order_relaxed),
+                          memory_order_relaxed);
+    /* Release: pairs with the acquire of those who walk the list without its lock. */
+    atomic_store_explicit(&arenas.first, arena, memory_order_release);
+    arenas.count++;
+    return arena;
+}
+
+/* Gives the thread an arena: an orphan, or a new one, or, without memory, the commons for now. */
+static cold struct arena *join(void)
+{
+    lock_acquire(&arenas.lock);
+    struct arena *arena = arenas.orphans;
+    if (arena != NULL) {
+        arenas.orphans = arena->next_orphan;
+        arena->orphan = false;
+    } else {
+        arena = make_arena();
+    }
+    lock_release(&arenas.lock);
+    if (arena == NULL)
+        return &commons;
+    arena->thread_id = os_thread_id();
+    arena_self = arena;
+    watch_thread_exit(arena);
+    return arena_self;
+}
+
+static struct arena *current(void)
+{
+    return likely(arena_self != &unborn) ? arena_self : join();
+}
+
+struct chunk **arena_home(void)
+{
+    return &current()->home;
+}
+
+/* ---- Slow paths ------------------------------------------------------------------------------ */
+
+void *arena_alloc(unsigned code)
+{
+    cache_leave(&arena_self->cache);
+    unsigned class = code / CODE_PER_CLASS;
+    struct arena *arena = current();
+    struct bin *bin = &arena->cache.bins[class];
+    struct mistake mistake = {SPAN_FINE, NULL};
+    void *block;
+    lock_acquire(&arena->mutex);
+    if (bin->top > bin->start) { /* it was closed, not empty */
+        bin->top -= (uint32_t)sizeof(void *);
+        block = *cache_slot(&arena->cache, bin->top);
+    } else {
+        block = refill(arena, class, &mistake);
+    }
+    lock_release(&arena->mutex);
+    abort_on(&mistake);
+    return block;
+}
+
+/* Under the mutex. Blocks that have to go to other arenas are left in foreign. */
+static size_t keep(struct arena *arena, unsigned class, void *block, void **foreign,
+                   struct mistake *mistake)
+{
+    struct bin *bin = &arena->cache.bins[class];
+    size_t foreigners = 0;
+    if (bin_count(bin) >= arena->limits[class]) {
+        arena->flushes++;
+        grow(arena, class);
+    }
+    if (bin_count(bin) >= arena->limits[class])
+        foreigners =
+            flush_bin(arena, class, max_size(arena->limits[class] / 2, 1), foreign, mistake);
+    *cache_slot(&arena->cache, bin->top) = block;
+    bin->top += (uint32_t)sizeof(void *);
+    drain_mailbox(arena, mistake);
+    return foreigners;
+}
+
+void arena_free(unsigned code, void *block)
+{
+    cache_leave(&arena_self->cache);
+    unsigned class = code / CODE_PER_CLASS;
+    struct arena *arena = current();
+    struct bin *bin = &arena->cache.bins[class];
+    struct mistake mistake = {SPAN_FINE, NULL};
+    void *foreign[FLUSH_MOST];
+    size_t foreigners = 0;
+    if (arena == &commons) {
+        foreign[0] = block;
+        foreigners = 1;
+    } else {
+        lock_acquire(&arena->mutex);
+        if (bin_last(&arena->cache, bin) == block)
+            mistake = (struct mistake){SPAN_FREED_TWICE, block};
+        else
+            foreigners = keep(arena, class, block, foreign, &mistake);
+        lock_release(&arena->mutex);
+    }
+    if (foreigners != 0)
+        deliver_all(foreign, foreigners, true, &mistake);
+    abort_on(&mistake);
+}
+
+/* ---- Takeovers ------------------------------------------------------------------------------- */
+
+static struct arena *first_arena(void)
+{
+    return atomic_load_explicit(&arenas.first, memory_order_acquire);
+}
+
+static struct arena *next_arena(const struct arena *arena)
+{
+    return atomic_load_explicit(&arena->next, memory_order_relaxed);
+}
+
+static void close_cache(struct arena *arena)
+{
+    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++)
+        cache_close_bin(&arena->cache.bins[class]);
+}
+
+static void open_cache(struct arena *arena)
+{
+    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++)
+        open_bin(arena, class);
+}
+
+/* After close_cache and the barrier: true when the cache is ours. */
+static bool wait_for_owner(struct arena *arena, unsigned sleeps)
+{
+    for (unsigned look = 0; look < WAIT_YIELDS; look++) {
+        if (!cache_is_busy(&arena->cache))
+            return true;
+        os_yield();
+    }
+    for (unsigned look = 0; look < sleeps; look++) {
+        if (!cache_is_busy(&arena->cache))
+            return true;
+        os_sleep_us(WAIT_SLEEP_US);
+    }
+    return false;
+}
+
+void arena_visit_all(void (*visit)(struct arena *arena, bool owned, void *context), void *context)
+{
+    struct arena *batch[VISIT_BATCH];
+    struct arena *arena = first_arena();
+    lock_acquire(&visit_lock);
+    while (arena != NULL) {
+        size_t count = 0;
+        for (; arena != NULL && count < VISIT_BATCH; arena = next_arena(arena)) {
+            lock_acquire(&arena->mutex);
+            close_cache(arena);
+            batch[count++] = arena;
+        }
+        bool barrier = os_has_barrier() && os_barrier_all();
+        for (size_t i = 0; i < count; i++) {
+            /* Without membarrier only the caller's own cache is out of use for certain. */
+            bool owned = (barrier || batch[i] == arena_self) &&
+                         wait_for_owner(batch[i], WAIT_SLEEPS_VISIT);
+            batch[i]->takeovers++;
+            visit(batch[i], owned, context);
+            open_cache(batch[i]);
+            lock_release(&batch[i]->mutex);
+        }
+    }
+    lock_release(&visit_lock);
+}
+
+static void flush_visited(struct arena *arena, bool owned, void *context)
+{
+    if (owned)
+        flush_cache(arena, false, context);
+    else
+        drain_mailbox(arena, context);
+}
+
+void arena_flush_all(void)
+{
+    struct mistake mistake = {SPAN_FINE, NULL};
+    arena_visit_all(flush_visited, &mistake);
+    /* What one visit brought to the mailbox of an arena that had been visited before. */
+    for (struct arena *arena = first_arena(); arena != NULL; arena = next_arena(arena)) {
+        if (mailbox_is_empty(&arena->mailbox))
+            continue;
+        lock_acquire(&arena->mutex);
+        drain_mailbox(arena, &mistake);
+        lock_release(&arena->mutex);
+    }
+    abort_on(&mistake);
+}
+
+size_t arena_cached_bytes(const struct arena *arena)
+{
+    size_t bytes = 0;
+    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++)
+        bytes += bin_count(&arena->cache.bins[class]) * sizeclasses[class].size;
+    return bytes;
+}
+
+size_t arena_count(void)
+{
+    lock_acquire(&arenas.lock);
+    size_t count = arenas.count;
+    lock_release(&arenas.lock);
+    return count;
+}
+
+/* ---- Fork ------------------------------------------------------------------------------------ */
+
+void arena_lock_all(void)
+{
+    lock_acquire(&visit_lock);
+    lock_acquire(&arenas.lock);
+    for (struct arena *arena = first_arena(); arena != NULL; arena = next_arena(arena)) {
+        lock_acquire(&arena->mutex);
+        close_cache(arena);
+    }
+    bool barrier = os_has_barrier() && os_barrier_all();
+    for (struct arena *arena = first_arena(); arena != NULL; arena = next_arena(arena))
+        arena->at_rest = (barrier || arena == arena_self || arena->orphan) &&
+                         wait_for_owner(arena, WAIT_SLEEPS_FORK);
+}
+
+/* In the child: the owner does not exist any more. A cache that was in use while the memory was
+ * copied is not to be trusted: its blocks stay allocated for ever. */
+static void orphan(struct arena *arena)
+{
+    if (!arena->at_rest)
+        for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++)
+            arena->cache.bins[class].top = arena->cache.bins[class].start;
+    atomic_store_explicit(&arena->cache.busy, 0, memory_order_relaxed);
+    if (!arena->orphan)
+        add_orphan(arena);
+}
+
+void arena_unlock_all(bool in_child)
+{
+    if (in_child && arena_self != &unborn)
+        arena_self->thread_id = os_thread_id();
+    for (struct arena *arena = first_arena(); arena != NULL; arena = next_arena(arena)) {
+        if (in_child && arena != arena_self)
+            orphan(arena);
+        open_cache(arena);
+        lock_release(&arena->mutex);
+    }
+    lock_release(&arenas.lock);
+    lock_release(&visit_lock);
+}

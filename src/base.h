@@ -1,0 +1,63 @@
+/* base.h: the units and few compiler words that every room uses. It includes nothing of ours.
+ *
+ *   address space
+ *     └─ chunk   32 MiB, aligned; a lock and a buddy            chunk.h, buddy.h
+ *         └─ page    32 KiB, the buddy's unit                   (the kernel's are called OS pages)
+ *             └─ run     pages in a row, one use:
+ *                 ├─ span    blocks of one size class           span.h
+ *                 └─ large   one block of 32 KiB … 4 MiB        large.h
+ *   huge   one block over 4 MiB, a mapping of its own           huge.h
+ *   arena  what one thread owns: its spans and its cache        arena.h, cache.h
+ */
+#ifndef EBB_BASE_H
+#define EBB_BASE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define KiB ((size_t)1024)
+#define MiB (1024 * KiB)
+
+/* The buddy's unit and the grain of the page map. A constant: the class tables depend on it. */
+#define PAGE_SHIFT 15
+#define PAGE_SIZE ((size_t)1 << PAGE_SHIFT)
+
+/* 32 MiB: room for many runs of the largest size, few enough mappings for vm.max_map_count, and
+ * 1,024 pages keep a chunk's bitmaps at 16 words. */
+#define CHUNK_SHIFT 25
+#define CHUNK_SIZE ((size_t)1 << CHUNK_SHIFT)
+#define CHUNK_PAGES (CHUNK_SIZE / PAGE_SIZE)
+
+/* What malloc promises for every block, as glibc does on 64-bit machines. */
+#define MIN_ALIGNMENT ((size_t)16)
+
+#define CACHE_LINE 64
+
+#define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+#define cold __attribute__((cold, noinline))
+#define hot __attribute__((hot))
+#define always_inline inline __attribute__((always_inline))
+
+static inline size_t round_up(size_t value, size_t power_of_two)
+{
+    return (value + power_of_two - 1) & ~(power_of_two - 1);
+}
+
+static inline bool is_power_of_two(size_t value)
+{
+    return value != 0 && (value & (value - 1)) == 0;
+}
+
+static inline size_t min_size(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+static inline size_t max_size(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+#endif

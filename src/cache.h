@@ -1,0 +1,139 @@
+/* cache.h: one thread's free blocks, ready to hand out: a stack of pointers per class, out of
+ * band. malloc pops, free pushes, whichever arena the block came from.
+ *
+ * The biased lock. The owner's operations take no lock and make no atomic read-modify-write: each
+ * brackets its few instructions with two plain stores, busy = 1 … busy = 0. Who else wants to work
+ * on the cache (a visitor, who holds the arena's mutex throughout)
+ *
+ *   1. closes it: sets every bin's bounds so that each push and pop takes the slow path, where the
+ *      owner waits for the mutex;
+ *   2. makes all threads pass a memory barrier (membarrier, os_barrier_all);
+ *   3. reads busy. If it is 0, the cache is the visitor's until he opens it again.
+ *
+ * Why that is enough: the owner's read of a bound comes either before the barrier that step 2 put
+ * into its thread, and then its store of busy = 1, earlier still, is visible in step 3, until the
+ * operation is over and its last store (release) says so; or after that barrier, and then it reads
+ * a closed bound. The way back: the visitor opens with a release store, which the owner reads with
+ * acquire; so it sees the stacks as they were left.
+ *
+ * The atomics with weak orders below compile to plain moves on x86-64. ThreadSanitizer does not
+ * know membarrier; for it the same protocol runs with sequentially consistent ones.
+ */
+#ifndef EBB_CACHE_H
+#define EBB_CACHE_H
+
+#include <stdatomic.h>
+
+#include "base.h"
+#include "sizeclass.h"
+
+#ifdef __SANITIZE_THREAD__
+#define CACHE_ENTER memory_order_seq_cst
+#define CACHE_BOUND memory_order_seq_cst
+#define CACHE_LEAVE memory_order_seq_cst
+#define CACHE_CLOSE memory_order_seq_cst
+#define CACHE_LOOK memory_order_seq_cst
+#else
+#define CACHE_ENTER memory_order_relaxed
+#define CACHE_BOUND memory_order_acquire /* pairs with the release in cache_open */
+#define CACHE_LEAVE memory_order_release /* pairs with the acquire in cache_is_busy */
+#define CACHE_CLOSE memory_order_relaxed /* ordered by the barrier */
+#define CACHE_LOOK memory_order_acquire
+#endif
+
+/* Offsets are in bytes from the start of the cache. A bin of zeros is closed. */
+struct bin {
+    uint32_t top;          /* where the next block goes */
+    _Atomic uint32_t low;  /* pop while top is above */
+    _Atomic uint32_t high; /* push while top is below */
+    uint32_t start;        /* of the stack: low, when open */
+};
+_Static_assert(sizeof(struct bin) == CODE_PER_CLASS * sizeof(uint64_t), "codes are bin offsets");
+
+/* The bins of CLASS_NONE, CLASS_LARGE and CLASS_HUGE stay closed for good: so the fast path of
+ * free sorts them out without a test of its own. */
+struct cache {
+    struct bin bins[CLASS_END];
+    _Atomic uint8_t busy;
+};
+
+static always_inline struct bin *cache_bin(struct cache *cache, unsigned code)
+{
+    return (struct bin *)((uint64_t *)cache->bins + code);
+}
+
+static always_inline void **cache_slot(struct cache *cache, uint32_t offset)
+{
+    return (void **)((char *)cache + offset);
+}
+
+static always_inline void cache_enter(struct cache *cache)
+{
+    atomic_store_explicit(&cache->busy, 1, CACHE_ENTER);
+    atomic_signal_fence(memory_order_seq_cst);
+}
+
+static always_inline void cache_leave(struct cache *cache)
+{
+    atomic_signal_fence(memory_order_seq_cst);
+    atomic_store_explicit(&cache->busy, 0, CACHE_LEAVE);
+}
+
+/* Takes a block of the class that code stands for; NULL when there is none or the cache is
+ * closed, and then the caller must call cache_leave. */
+static always_inline void *cache_pop(struct cache *cache, unsigned code)
+{
+    struct bin *bin = cache_bin(cache, code);
+    cache_enter(cache);
+    uint32_t low = atomic_load_explicit(&bin->low, CACHE_BOUND);
+    uint32_t top = bin->top;
+    if (unlikely(top <= low))
+        return NULL;
+    top -= sizeof(void *);
+    void *block = *cache_slot(cache, top);
+    bin->top = top;
+    cache_leave(cache);
+    return block;
+}
+
+/* Keeps a block; false when there is no room, the cache is closed, or the block is the one that was
+ * kept last (freed twice in a row), and then the caller must call cache_leave. */
+static always_inline bool cache_push(struct cache *cache, unsigned code, void *block)
+{
+    struct bin *bin = cache_bin(cache, code);
+    cache_enter(cache);
+    uint32_t high = atomic_load_explicit(&bin->high, CACHE_BOUND);
+    uint32_t top = bin->top;
+    if (unlikely(top >= high) || unlikely(cache_slot(cache, top)[-1] == block))
+        return false;
+    *cache_slot(cache, top) = block;
+    bin->top = top + sizeof(void *);
+    cache_leave(cache);
+    return true;
+}
+
+/* The rest is for the slow path, under the arena's mutex. */
+
+static inline size_t bin_count(const struct bin *bin)
+{
+    return (bin->top - bin->start) / sizeof(void *);
+}
+
+/* The block that was kept last, or NULL. */
+static inline void *bin_last(struct cache *cache, const struct bin *bin)
+{
+    return cache_slot(cache, bin->top)[-1];
+}
+
+static inline void cache_close_bin(struct bin *bin)
+{
+    atomic_store_explicit(&bin->low, UINT32_MAX, CACHE_CLOSE);
+    atomic_store_explicit(&bin->high, 0, CACHE_CLOSE);
+}
+
+static inline bool cache_is_busy(struct cache *cache)
+{
+    return atomic_load_explicit(&cache->busy, CACHE_LOOK) != 0;
+}
+
+#endif

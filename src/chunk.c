@@ -1,0 +1,375 @@
+#include "chunk.h"
+
+#include "meta.h"
+#include "options.h"
+#include "pagemap.h"
+
+/* Pages made accessible at a time, 2 MiB: few calls, and little charged before it is used. */
+#define COMMIT_STEP 64
+
+/* How many runs beyond the committed part are tried before memory counts as refused. */
+#define COMMIT_TRIES 8
+
+/* Guards the making of chunks. */
+static struct lock list_lock;
+static struct chunk *_Atomic first_chunk;
+
+static _Atomic size_t purged_bytes, purge_calls;
+
+struct chunk *chunk_first(void)
+{
+    /* Acquire: pairs with the release that appends a record. */
+    return atomic_load_explicit(&first_chunk, memory_order_acquire);
+}
+
+static struct chunk *next_of(const struct chunk *chunk)
+{
+    return atomic_load_explicit(&chunk->next, memory_order_acquire);
+}
+
+static void publish_orders(struct chunk *chunk)
+{
+    atomic_store_explicit(&chunk->orders, chunk->buddy.orders, memory_order_relaxed);
+}
+
+static void give_to_buddy(struct chunk *chunk, size_t first, size_t pages)
+{
+    buddy_free(&chunk->buddy, first, pages);
+    publish_orders(chunk);
+}
+
+/* Makes the chunk accessible up to the end of a run. */
+static bool commit_up_to(struct chunk *chunk, size_t end)
+{
+    if (likely(end <= chunk->committed))
+        return true;
+    size_t target = min_size(round_up(end, COMMIT_STEP), CHUNK_PAGES);
+    char *start = chunk->base + chunk->committed * PAGE_SIZE;
+    if (!os_commit(start, (target - chunk->committed) * PAGE_SIZE)) {
+        target = end; /* perhaps less is granted */
+        if (!os_commit(start, (target - chunk->committed) * PAGE_SIZE))
+            return false;
+    }
+    chunk->committed = target;
+    return true;
+}
+
+static void claim_states(struct chunk *chunk, size_t first, size_t end, bool *zero)
+{
+    *zero = true;
+    for (int state = 0; state < PAGE_STATES; state++) {
+        uint64_t *bits = chunk->free_state[state];
+        if (bits_any(bits, first, end)) {
+            *zero = false;
+            bits_clear(bits, first, end);
+        }
+    }
+}
+
+/* Under the chunk's lock. When the kernel refuses to commit pages that were never used, looks for
+ * others that were, with the refused ones kept out of the way. */
+static bool take_locked(struct chunk *chunk, size_t pages, size_t alignment, struct run *run)
+{
+    size_t refused[COMMIT_TRIES], refusals = 0, first;
+    if (chunk->base == NULL)
+        return false;
+    for (;;) {
+        first = buddy_alloc(&chunk->buddy, pages, alignment);
+        if (first == BUDDY_NONE || likely(commit_up_to(chunk, first + pages)))
+            break;
+        refused[refusals++] = first;
+        if (refusals == COMMIT_TRIES) {
+            first = BUDDY_NONE;
+            break;
+        }
+    }
+    while (unlikely(refusals != 0))
+        buddy_free(&chunk->buddy, refused[--refusals], pages);
+    publish_orders(chunk);
+    if (first == BUDDY_NONE)
+        return false;
+    run->chunk = chunk;
+    run->first = first;
+    run->pages = pages;
+    run->start = chunk->base + first * PAGE_SIZE;
+    claim_states(chunk, first, first + pages, &run->zero);
+    return true;
+}
+
+static bool may_hold(const struct chunk *chunk, unsigned order)
+{
+    return atomic_load_explicit(&chunk->orders, memory_order_relaxed) >> order != 0;
+}
+
+static bool take_from(struct chunk *chunk, size_t pages, size_t alignment, struct run *run)
+{
+    if (!may_hold(chunk, buddy_order(pages, alignment)))
+        return false;
+    lock_acquire(&chunk->lock);
+    bool taken = take_locked(chunk, pages, alignment, run);
+    lock_release(&chunk->lock);
+    return taken;
+}
+
+static bool take_from_any(size_t pages, size_t alignment, struct run *run)
+{
+    for (struct chunk *chunk = chunk_first(); chunk != NULL; chunk = next_of(chunk))
+        if (take_from(chunk, pages, alignment, run))
+            return true;
+    return false;
+}
+
+/* A record without a base, or a new one at the end of the list. Under list_lock. */
+static struct chunk *spare_record(void)
+{
+    struct chunk *_Atomic *link = &first_chunk;
+    for (struct chunk *chunk; (chunk = atomic_load_explicit(link, memory_order_relaxed)) != NULL;
+         link = &chunk->next) {
+        lock_acquire(&chunk->lock);
+        bool unused = chunk->base == NULL;
+        lock_release(&chunk->lock);
+        if (unused)
+            return chunk;
+    }
+    struct chunk *chunk = meta_alloc(sizeof *chunk);
+    if (chunk != NULL)
+        atomic_store_explicit(link, chunk, memory_order_release);
+    return chunk;
+}
+
+/* Under list_lock. */
+static bool map_chunk(void)
+{
+    struct chunk *chunk = spare_record();
+    if (chunk == NULL)
+        return false;
+    char *base = os_reserve_aligned(CHUNK_SIZE, CHUNK_SIZE);
+    if (base == NULL)
+        return false;
+    if (!pagemap_prepare(base, CHUNK_SIZE)) {
+        os_unmap(base, CHUNK_SIZE);
+        return false;
+    }
+    lock_acquire(&chunk->lock);
+    chunk->base = base;
+    chunk->committed = 0;
+    buddy_init(&chunk->buddy, CHUNK_PAGES);
+    pagemap_set_chunk(base, chunk);
+    publish_orders(chunk);
+    lock_release(&chunk->lock);
+    return true;
+}
+
+bool chunk_take(struct chunk **home, size_t pages, size_t alignment, struct run *run)
+{
+    if (likely(*home != NULL && take_from(*home, pages, alignment, run)))
+        return true;
+    bool taken = take_from_any(pages, alignment, run);
+    if (!taken) {
+        lock_acquire(&list_lock);
+        /* Another thread may have mapped one, or given pages back, meanwhile. */
+        taken = take_from_any(pages, alignment, run) ||
+                (map_chunk() && take_from_any(pages, alignment, run));
+        lock_release(&list_lock);
+    }
+    if (taken)
+        *home = run->chunk;
+    return taken;
+}
+
+bool chunk_extend(struct chunk *chunk, size_t first, size_t pages, size_t more)
+{
+    size_t end = first + pages;
+    bool zero;
+    lock_acquire(&chunk->lock);
+    bool taken = buddy_take(&chunk->buddy, end, more);
+    if (taken && !commit_up_to(chunk, end + more)) {
+        buddy_free(&chunk->buddy, end, more);
+        taken = false;
+    }
+    if (taken)
+        claim_states(chunk, end, end + more, &zero);
+    publish_orders(chunk);
+    lock_release(&chunk->lock);
+    return taken;
+}
+
+void chunk_give(struct chunk *chunk, size_t first, size_t pages)
+{
+    lock_acquire(&chunk->lock);
+    bits_set(chunk->free_state[PAGE_YOUNG], first, first + pages);
+    give_to_buddy(chunk, first, pages);
+    lock_release(&chunk->lock);
+}
+
+/* Finds the next run of dirty free pages from *page on and takes it out of the buddy, so that it
+ * can be purged without the lock. Under the chunk's lock. */
+static bool take_dirty(struct chunk *chunk, bool everything, size_t *page, size_t *end)
+{
+    const uint64_t *old = chunk->free_state[PAGE_OLD], *young = chunk->free_state[PAGE_YOUNG];
+    size_t first = bits_find(old, *page, CHUNK_PAGES, true);
+    if (everything)
+        first = min_size(first, bits_find(young, *page, CHUNK_PAGES, true));
+    if (first == CHUNK_PAGES)
+        return false;
+    size_t stop = first;
+    for (size_t before = CHUNK_PAGES; stop != before && stop < CHUNK_PAGES;) {
+        before = stop;
+        stop = bits_find(old, stop, CHUNK_PAGES, false);
+        if (everything && stop < CHUNK_PAGES)
+            stop = bits_find(young, stop, CHUNK_PAGES, false);
+    }
+    buddy_take(&chunk->buddy, first, stop - first);
+    publish_orders(chunk);
+    bits_clear(chunk->free_state[PAGE_OLD], first, stop);
+    if (everything)
+        bits_clear(chunk->free_state[PAGE_YOUNG], first, stop);
+    *page = first;
+    *end = stop;
+    return true;
+}
+
+/* Purges the pages [first, end), which nobody else can reach, and returns what they are now. */
+static enum page_state purge_pages(struct chunk *chunk, size_t first, size_t end)
+{
+    char *start = chunk->base + first * PAGE_SIZE;
+    size_t size = (end - first) * PAGE_SIZE;
+    bool lazily = options.advice == ADVICE_FREE && os_purge_lazily(start, size);
+    if (!lazily && !os_purge(start, size))
+        return PAGE_YOUNG; /* unchanged: the next sweeps try again */
+    atomic_fetch_add_explicit(&purge_calls, 1, memory_order_relaxed);
+    if (lazily)
+        return PAGE_LAZY;
+    atomic_fetch_add_explicit(&purged_bytes, size, memory_order_relaxed);
+    return PAGE_STATES; /* clean */
+}
+
+static size_t sweep_chunk(struct chunk *chunk, bool everything)
+{
+    size_t given_back = 0, page = 0, end;
+    lock_acquire(&chunk->lock);
+    while (chunk->base != NULL && page < CHUNK_PAGES &&
+           take_dirty(chunk, everything, &page, &end)) {
+        lock_release(&chunk->lock);
+        enum page_state state = purge_pages(chunk, page, end);
+        lock_acquire(&chunk->lock);
+        if (state != PAGE_STATES)
+            bits_set(chunk->free_state[state], page, end);
+        else
+            given_back += (end - page) * PAGE_SIZE;
+        give_to_buddy(chunk, page, end - page);
+        page = end;
+    }
+    for (size_t word = 0; word < CHUNK_PAGES / 64; word++) {
+        chunk->free_state[PAGE_OLD][word] |= chunk->free_state[PAGE_YOUNG][word];
+        chunk->free_state[PAGE_YOUNG][word] = 0;
+    }
+    lock_release(&chunk->lock);
+    return given_back;
+}
+
+/* Gives the addresses of a chunk back when it is free throughout and clean. */
+static void unmap_if_empty(struct chunk *chunk, size_t *spare)
+{
+    lock_acquire(&chunk->lock);
+    bool empty = chunk->base != NULL && chunk->buddy.free_pages == CHUNK_PAGES &&
+                 !bits_any(chunk->free_state[PAGE_OLD], 0, CHUNK_PAGES) &&
+                 !bits_any(chunk->free_state[PAGE_YOUNG], 0, CHUNK_PAGES);
+    if (empty && *spare != 0) {
+        (*spare)--;
+    } else if (empty && os_unmap(chunk->base, CHUNK_SIZE)) {
+        pagemap_set_chunk(chunk->base, NULL);
+        chunk->base = NULL;
+        chunk->buddy.orders = 0;
+        bits_clear(chunk->free_state[PAGE_LAZY], 0, CHUNK_PAGES);
+        publish_orders(chunk);
+    }
+    lock_release(&chunk->lock);
+}
+
+size_t chunk_sweep(bool everything, size_t spare)
+{
+    size_t given_back = 0;
+    for (struct chunk *chunk = chunk_first(); chunk != NULL; chunk = next_of(chunk)) {
+        given_back += sweep_chunk(chunk, everything);
+        unmap_if_empty(chunk, &spare);
+    }
+    return given_back;
+}
+
+bool chunk_any_dirty(void)
+{
+    for (struct chunk *chunk = chunk_first(); chunk != NULL; chunk = next_of(chunk)) {
+        lock_acquire(&chunk->lock);
+        bool dirty = bits_any(chunk->free_state[PAGE_OLD], 0, CHUNK_PAGES) ||
+                     bits_any(chunk->free_state[PAGE_YOUNG], 0, CHUNK_PAGES);
+        lock_release(&chunk->lock);
+        if (dirty)
+            return true;
+    }
+    return false;
+}
+
+struct chunk *chunk_holding(const void *address)
+{
+    const char *base = (const char *)((uintptr_t)address & ~(CHUNK_SIZE - 1));
+    for (struct chunk *chunk = chunk_first(); chunk != NULL; chunk = next_of(chunk)) {
+        lock_acquire(&chunk->lock);
+        bool here = chunk->base != NULL && chunk->base == base;
+        lock_release(&chunk->lock);
+        if (here)
+            return chunk;
+    }
+    return NULL;
+}
+
+bool chunk_page_is_free(struct chunk *chunk, const void *address)
+{
+    lock_acquire(&chunk->lock);
+    bool free = buddy_is_free(&chunk->buddy, chunk_page(address));
+    lock_release(&chunk->lock);
+    return free;
+}
+
+void chunk_count(struct chunk_totals *totals)
+{
+    *totals = (struct chunk_totals){0};
+    for (struct chunk *chunk = chunk_first(); chunk != NULL; chunk = next_of(chunk)) {
+        lock_acquire(&chunk->lock);
+        if (chunk->base != NULL) {
+            totals->mapped_bytes += CHUNK_SIZE;
+            totals->free_bytes += chunk->buddy.free_pages * PAGE_SIZE;
+            totals->dirty_bytes += (bits_count(chunk->free_state[PAGE_OLD], 0, CHUNK_PAGES) +
+                                    bits_count(chunk->free_state[PAGE_YOUNG], 0, CHUNK_PAGES)) *
+                                   PAGE_SIZE;
+            totals->large_bytes += chunk->large_pages * PAGE_SIZE;
+            for (size_t page = 0; page < CHUNK_PAGES; page++)
+                totals->large_blocks += chunk->large[page] != 0;
+        }
+        lock_release(&chunk->lock);
+    }
+}
+
+size_t chunk_purged_bytes(void)
+{
+    return atomic_load_explicit(&purged_bytes, memory_order_relaxed);
+}
+
+size_t chunk_purge_calls(void)
+{
+    return atomic_load_explicit(&purge_calls, memory_order_relaxed);
+}
+
+void chunk_lock_all(void)
+{
+    lock_acquire(&list_lock);
+    for (struct chunk *chunk = chunk_first(); chunk != NULL; chunk = next_of(chunk))
+        lock_acquire(&chunk->lock);
+}
+
+void chunk_unlock_all(void)
+{
+    for (struct chunk *chunk = chunk_first(); chunk != NULL; chunk = next_of(chunk))
+        lock_release(&chunk->lock);
+    lock_release(&list_lock);
+}

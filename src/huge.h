@@ -1,0 +1,42 @@
+/* huge.h: blocks of more than 4 MiB, each a mapping of its own.
+ *
+ * The page map marks the page of the start, and lists the huge blocks that begin in each 32 MiB.
+ * Freed mappings are kept for a while: a program that frees and allocates 20 MiB in a loop should
+ * not pay the kernel each time. One lock guards the lists; it is not held during system calls.
+ */
+#ifndef EBB_HUGE_H
+#define EBB_HUGE_H
+
+#include "base.h"
+
+/* size in bytes, up to PTRDIFF_MAX; alignment a power of two. *zero tells whether the block reads
+ * as zero. NULL when there is no memory. */
+void *huge_alloc(size_t size, size_t alignment, bool *zero);
+
+/* False when block is not the start of a huge block; nothing is done then. */
+bool huge_free(void *block);
+
+/* Bytes of the block, or 0 when it is none. */
+size_t huge_size(const void *block);
+
+/* Makes the block size bytes (over LARGE_MAX), moving it if need be; NULL, and nothing changed,
+ * when there is no memory. */
+void *huge_resize(void *block, size_t size);
+
+/* True when address lies inside a huge block, live or kept. For error messages: slow. */
+bool huge_contains(const void *address);
+
+/* Lets go of kept mappings that were freed at least age_ms ago. Returns their bytes. */
+size_t huge_sweep(uint64_t age_ms);
+
+struct huge_totals {
+    size_t live_bytes, live_blocks;
+    size_t kept_bytes, kept_mappings;
+};
+void huge_count(struct huge_totals *totals);
+
+/* For fork. */
+void huge_lock(void);
+void huge_unlock(void);
+
+#endif

@@ -1,0 +1,76 @@
+/* lock.h: the one lock of the library: a futex word of three states (free, held, held with
+ * sleepers), after U. Drepper, "Futexes Are Tricky", mutex 3.
+ *
+ * A waiter looks a few times and then sleeps: with more threads than processors the holder may be
+ * descheduled, and spinning would take the processor that it needs.
+ *
+ * Lock order, outermost first; a thread that holds one takes only those below it:
+ *
+ *   visit lock (arena.c)          one takeover of many arenas at a time
+ *   arena list (arena.c)
+ *   arena mutexes                 several only in a takeover, in the order of the list
+ *   chunk list (chunk.c)
+ *   one chunk
+ *   huge list (huge.c)
+ *   page map, metadata            leaves: nothing is taken under them
+ */
+#ifndef EBB_LOCK_H
+#define EBB_LOCK_H
+
+#include <stdatomic.h>
+
+#include "os.h"
+
+struct lock {
+    _Atomic uint32_t state; /* LOCK_… */
+};
+
+enum { LOCK_FREE, LOCK_HELD, LOCK_AWAITED };
+
+/* Looks before sleeping: about as long as the longest common critical section. */
+#define LOCK_LOOKS 64
+
+static inline void lock_pause(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+static cold void lock_wait(struct lock *lock)
+{
+    for (int look = 0; look < LOCK_LOOKS; look++) {
+        uint32_t expected = LOCK_FREE;
+        if (atomic_load_explicit(&lock->state, memory_order_relaxed) == LOCK_FREE &&
+            atomic_compare_exchange_strong_explicit(&lock->state, &expected, LOCK_HELD,
+                                                    memory_order_acquire, memory_order_relaxed))
+            return;
+        lock_pause();
+    }
+    while (atomic_exchange_explicit(&lock->state, LOCK_AWAITED, memory_order_acquire) != LOCK_FREE)
+        os_futex_wait(&lock->state, LOCK_AWAITED);
+}
+
+static inline bool lock_try(struct lock *lock)
+{
+    uint32_t expected = LOCK_FREE;
+    return atomic_compare_exchange_strong_explicit(&lock->state, &expected, LOCK_HELD,
+                                                   memory_order_acquire, memory_order_relaxed);
+}
+
+static inline void lock_acquire(struct lock *lock)
+{
+    if (unlikely(!lock_try(lock)))
+        lock_wait(lock);
+}
+
+static inline void lock_release(struct lock *lock)
+{
+    if (unlikely(atomic_exchange_explicit(&lock->state, LOCK_FREE, memory_order_release) ==
+                 LOCK_AWAITED))
+        os_futex_wake(&lock->state);
+}
+
+#endif

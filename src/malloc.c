@@ -1,0 +1,295 @@
+/* malloc.c: the front door: the C calls that hand out and take back blocks. */
+#include <errno.h>
+#include <malloc.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api.h"
+#include "arena.h"
+#include "chunk.h"
+#include "ebbmalloc.h"
+#include "fork.h"
+#include "huge.h"
+#include "large.h"
+#include "os.h"
+#include "pagemap.h"
+#include "purger.h"
+#include "sizeclass.h"
+#include "text.h"
+
+/* A block shrunk by realloc stays where it is while it fills this share of its size class. */
+#define SHRINK_KEEPS(size, room) ((size) >= (room) / 4 * 3)
+
+/* A multiple of this is beyond a chunk's ability to align a run without waste. */
+#define RUN_ALIGNMENT_MAX (CHUNK_SIZE / 8)
+
+/* ---- Slow paths ------------------------------------------------------------------------------ */
+
+/* Over 32 KiB, or aligned to more than a page. *zero as in large.h. */
+static void *alloc_pages(size_t size, size_t alignment, bool *zero)
+{
+    struct chunk **home = arena_home();
+    if (size <= LARGE_MAX && alignment <= RUN_ALIGNMENT_MAX)
+        return large_alloc(home, size, alignment, zero);
+    return huge_alloc(size, alignment, zero);
+}
+
+static void *alloc_any(size_t size, size_t alignment, bool *zero)
+{
+    *zero = false;
+    if (size <= SMALL_MAX && alignment <= PAGE_SIZE)
+        return arena_alloc(sizeclass_code(size));
+    return alloc_pages(size, alignment, zero);
+}
+
+/* size 0 counts as 1. Keeps errno unless it fails. */
+static void *alloc_with_retry(size_t size, size_t alignment, bool *zero)
+{
+    int saved = errno;
+    void *block = NULL;
+    *zero = false;
+    if (size == 0)
+        size = 1;
+    if (likely(size <= PTRDIFF_MAX - alignment)) {
+        block = alloc_any(size, alignment, zero);
+        if (unlikely(block == NULL)) {
+            purger_reclaim();
+            block = alloc_any(size, alignment, zero);
+        }
+        fork_watch();
+        purger_tick();
+    }
+    errno = block != NULL ? saved : ENOMEM;
+    return block;
+}
+
+cold void *api_alloc_slow(size_t size)
+{
+    bool zero;
+    cache_leave(&arena_self->cache);
+    return alloc_with_retry(size, MIN_ALIGNMENT, &zero);
+}
+
+cold void *api_alloc_aligned(size_t alignment, size_t size)
+{
+    bool zero;
+    if (size <= PTRDIFF_MAX - alignment && alignment <= PAGE_SIZE) {
+        /* A class of a multiple of the alignment has all its blocks aligned (sizeclass.h). */
+        size_t rounded = round_up(max_size(size, 1), alignment);
+        if (rounded <= SMALL_MAX)
+            return API(malloc)(rounded);
+    }
+    return alloc_with_retry(size, alignment, &zero);
+}
+
+/* What an address that is no block looks like. */
+static const char *describe(const void *pointer)
+{
+    if (huge_contains(pointer))
+        return "points into a block, not at its start";
+    unsigned class = pagemap_class(pointer);
+    if (class >= CLASS_FIRST && class <= CLASS_LARGE)
+        return "points into a block, not at its start";
+    struct chunk *chunk = class == CLASS_NONE ? chunk_holding(pointer) : NULL;
+    if (chunk == NULL)
+        return "not a block of this allocator, or freed twice";
+    return chunk_page_is_free(chunk, pointer) ? "freed twice, or never a block"
+                                              : "points into a block, not at its start";
+}
+
+static cold _Noreturn void abort_on_foreign(const char *call, const void *pointer)
+{
+    text_abort(call, pointer, describe(pointer));
+}
+
+cold void api_free_slow(unsigned code, void *pointer, const char *call)
+{
+    int saved = errno;
+    unsigned class = code / CODE_PER_CLASS;
+    bool freed = true;
+    if (likely(class >= CLASS_FIRST && class <= CLASS_LAST)) {
+        arena_free(code, pointer);
+    } else {
+        cache_leave(&arena_self->cache);
+        if (pointer == NULL)
+            return;
+        freed = (class == CLASS_LARGE && large_free(pointer)) ||
+                (class == CLASS_HUGE && huge_free(pointer));
+    }
+    if (unlikely(!freed))
+        abort_on_foreign(call, pointer);
+    purger_tick();
+    errno = saved;
+}
+
+/* ---- malloc, free ---------------------------------------------------------------------------- */
+
+EXPORT hot void *API(malloc)(size_t size)
+{
+    return api_alloc(size);
+}
+
+EXPORT hot void API(free)(void *pointer)
+{
+    api_free(pointer);
+}
+
+/* The page map is asked all the same: realloc may have left a block in a larger class. */
+EXPORT void API(free_sized)(void *pointer, size_t size)
+{
+    (void)size;
+    api_free_as(pointer, "free_sized");
+}
+
+EXPORT void API(free_aligned_sized)(void *pointer, size_t alignment, size_t size)
+{
+    (void)alignment;
+    (void)size;
+    api_free_as(pointer, "free_aligned_sized");
+}
+
+/* ---- calloc ---------------------------------------------------------------------------------- */
+
+EXPORT void *API(calloc)(size_t count, size_t size)
+{
+    size_t bytes;
+    if (unlikely(__builtin_mul_overflow(count, size, &bytes))) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    if (bytes > SMALL_MAX) {
+        bool zero;
+        void *block = alloc_with_retry(bytes, MIN_ALIGNMENT, &zero);
+        return block != NULL && !zero ? memset(block, 0, bytes) : block;
+    }
+    void *block = api_alloc(bytes);
+    return likely(block != NULL) ? memset(block, 0, bytes) : NULL;
+}
+
+/* ---- realloc --------------------------------------------------------------------------------- */
+
+/* Bytes of a live block, or 0 when pointer is none. */
+static size_t size_of(const void *pointer)
+{
+    unsigned class = pagemap_code(pointer) / CODE_PER_CLASS;
+    if (class == CLASS_LARGE)
+        return large_size(pointer);
+    if (class == CLASS_HUGE)
+        return huge_size(pointer);
+    return sizeclasses[class].size; /* 0 for CLASS_NONE */
+}
+
+static void *move_block(void *pointer, size_t room, size_t size)
+{
+    void *block = api_alloc(size);
+    if (block == NULL)
+        return NULL;
+    memcpy(block, pointer, min_size(room, size));
+    api_free_as(pointer, "realloc");
+    return block;
+}
+
+/* For blocks that are runs or mappings: where they stand, if possible. */
+static void *resize_pages(void *pointer, size_t room, size_t size)
+{
+    int saved = errno;
+    void *block = NULL;
+    if (room <= LARGE_MAX && size > SMALL_MAX && size <= LARGE_MAX)
+        block = large_resize(pointer, size) ? pointer : NULL;
+    else if (room > LARGE_MAX && size > LARGE_MAX && size <= PTRDIFF_MAX - PAGE_SIZE)
+        block = huge_resize(pointer, size);
+    errno = saved;
+    return block != NULL ? block : move_block(pointer, room, size);
+}
+
+EXPORT void *API(realloc)(void *pointer, size_t size)
+{
+    if (pointer == NULL)
+        return api_alloc(size);
+    size_t room = size_of(pointer);
+    if (unlikely(room == 0))
+        abort_on_foreign("realloc", pointer);
+    if (unlikely(size == 0)) { /* as glibc does it */
+        api_free_as(pointer, "realloc");
+        return NULL;
+    }
+    if (size <= room && SHRINK_KEEPS(size, room))
+        return pointer;
+    if (room > SMALL_MAX)
+        return resize_pages(pointer, room, size);
+    return move_block(pointer, room, size);
+}
+
+EXPORT void *API(reallocarray)(void *pointer, size_t count, size_t size)
+{
+    size_t bytes;
+    if (unlikely(__builtin_mul_overflow(count, size, &bytes))) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    return API(realloc)(pointer, bytes);
+}
+
+/* ---- Aligned blocks --------------------------------------------------------------------------- */
+
+EXPORT int API(posix_memalign)(void **pointer, size_t alignment, size_t size)
+{
+    if (!is_power_of_two(alignment) || alignment % sizeof(void *) != 0)
+        return EINVAL;
+    int saved = errno;
+    void *block = api_alloc_aligned(max_size(alignment, MIN_ALIGNMENT), size);
+    errno = saved;
+    if (block == NULL)
+        return ENOMEM;
+    *pointer = block;
+    return 0;
+}
+
+/* An alignment that is no power of two counts as the next one, as in glibc. */
+EXPORT void *API(memalign)(size_t alignment, size_t size)
+{
+    if (alignment > SIZE_MAX / 2 + 1) {
+        errno = EINVAL;
+        return NULL;
+    }
+    size_t power = MIN_ALIGNMENT;
+    while (power < alignment)
+        power *= 2;
+    return api_alloc_aligned(power, size);
+}
+
+EXPORT void *API(aligned_alloc)(size_t alignment, size_t size)
+{
+    return API(memalign)(alignment, size);
+}
+
+EXPORT void *API(valloc)(size_t size)
+{
+    return api_alloc_aligned(os_page_size, size);
+}
+
+EXPORT void *API(pvalloc)(size_t size)
+{
+    if (size > PTRDIFF_MAX - os_page_size) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    return api_alloc_aligned(os_page_size, round_up(size, os_page_size));
+}
+
+/* ---- Questions -------------------------------------------------------------------------------- */
+
+EXPORT size_t API(malloc_usable_size)(void *pointer)
+{
+    if (pointer == NULL)
+        return 0;
+    size_t size = size_of(pointer);
+    if (unlikely(size == 0))
+        abort_on_foreign("malloc_usable_size", pointer);
+    return size;
+}
+
+EXPORT const char *ebb_version(void)
+{
+    return EBB_VERSION;
+}

@@ -1,0 +1,99 @@
+#include "meta.h"
+
+#include <string.h>
+
+#include "lock.h"
+#include "os.h"
+
+/* Taken from the kernel at a time. Only what is touched becomes resident. */
+#define META_REGION (256 * KiB)
+
+struct free_record {
+    struct free_record *next;
+};
+
+static struct {
+    struct lock lock;
+    char *next, *end; /* the rest of the current region */
+    struct free_record *free[META_SMALL_MAX / CACHE_LINE + 1]; /* by size in cache lines */
+    size_t used_bytes;
+    size_t mapped_bytes;
+} meta;
+
+/* Under the lock. What is left of the old region is lost: less than a record. */
+static void *carve(size_t size)
+{
+    if ((size_t)(meta.end - meta.next) < size) {
+        size_t region = max_size(META_REGION, round_up(size, os_page_size));
+        char *start = os_map(region);
+        if (start == NULL)
+            return NULL;
+        meta.mapped_bytes += region;
+        if (region - size < (size_t)(meta.end - meta.next)) {
+            /* A large record in a region of its own: keep the current one. */
+            return start;
+        }
+        meta.next = start;
+        meta.end = start + region;
+    }
+    void *record = meta.next;
+    meta.next += size;
+    return record;
+}
+
+void *meta_alloc(size_t size)
+{
+    size = round_up(size, CACHE_LINE);
+    struct free_record *record = NULL;
+    bool recycled = false;
+    lock_acquire(&meta.lock);
+    if (size <= META_SMALL_MAX && (record = meta.free[size / CACHE_LINE]) != NULL) {
+        meta.free[size / CACHE_LINE] = record->next;
+        recycled = true;
+    } else {
+        record = carve(size);
+    }
+    if (record != NULL)
+        meta.used_bytes += size;
+    lock_release(&meta.lock);
+    if (recycled)
+        memset(record, 0, size);
+    return record;
+}
+
+void meta_free(void *record, size_t size)
+{
+    size = round_up(size, CACHE_LINE);
+    struct free_record *freed = record;
+    lock_acquire(&meta.lock);
+    freed->next = meta.free[size / CACHE_LINE];
+    meta.free[size / CACHE_LINE] = freed;
+    meta.used_bytes -= size;
+    lock_release(&meta.lock);
+}
+
+size_t meta_used_bytes(void)
+{
+    lock_acquire(&meta.lock);
+    size_t bytes = meta.used_bytes;
+    lock_release(&meta.lock);
+    return bytes;
+}
+
+size_t meta_mapped_bytes(void)
+{
+    lock_acquire(&meta.lock);
+    size_t bytes = meta.mapped_bytes;
+    lock_release(&meta.lock);
+    return bytes;
+}
+
+void meta_lock(void)
+{
+    lock_acquire(&meta.lock);
+}
+
+void meta_unlock(void)
+{
+    lock_release(&meta.lock);
+}

@@ -1,0 +1,26 @@
+/* meta.h: memory for the library's own records (span and chunk descriptors, arenas), apart from
+ * every block, so that no overflow of a block reaches it. Never returned to the kernel; a record
+ * that is freed serves the next of its size, and stays readable as a record of that size for good.
+ */
+#ifndef EBB_META_H
+#define EBB_META_H
+
+#include "base.h"
+
+/* The largest record kept on a free list, in bytes; larger ones (chunks, arenas) are recycled by
+ * their own rooms. */
+#define META_SMALL_MAX (6 * (size_t)CACHE_LINE)
+
+/* Zeroed memory at a cache line, or NULL. Sizes up to META_SMALL_MAX may be freed again. */
+void *meta_alloc(size_t size);
+void meta_free(void *record, size_t size);
+
+/* Bytes handed out and not freed, and bytes of address space taken from the kernel for them. */
+size_t meta_used_bytes(void);
+size_t meta_mapped_bytes(void);
+
+/* For fork: no record is half written while this is held. */
+void meta_lock(void);
+void meta_unlock(void);
+
+#endif

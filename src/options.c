@@ -1,0 +1,135 @@
+#include "options.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "text.h"
+
+#define PREFIX "EBBMALLOC_"
+
+struct options options;
+
+static const char *const advice_names[] = {"dontneed", "free", NULL};
+
+const struct option option_table[] = {
+    {PREFIX "PURGE_ADVICE", OPTION_CHOICE, &options.advice, 0, ADVICE_FREE, ADVICE_DONTNEED,
+     advice_names, "how memory is given back: at once, or when the kernel wants it"},
+    {PREFIX "PURGE_DELAY", OPTION_MILLISECONDS, &options.purge_delay_ms, 0, 3600000, 500, NULL,
+     "how long freed pages are kept for reuse"},
+    {PREFIX "THREAD_CACHE", OPTION_BYTES, &options.thread_cache, 0, 64 * MiB, 1 * MiB, NULL,
+     "free blocks that one thread keeps for itself, at most"},
+};
+
+const size_t option_count = sizeof option_table / sizeof *option_table;
+
+/* Digits and an optional unit; false on anything else and on overflow. */
+static bool parse_number(const char *text, enum option_kind kind, size_t *value)
+{
+    size_t number = 0;
+    if (*text < '0' || *text > '9')
+        return false;
+    for (; *text >= '0' && *text <= '9'; text++)
+        if (__builtin_mul_overflow(number, 10, &number) ||
+            __builtin_add_overflow(number, (size_t)(*text - '0'), &number))
+            return false;
+    if (kind == OPTION_BYTES && *text != '\0') {
+        static const char units[] = "KMG";
+        const char *unit = strchr(units, *text & ~0x20);
+        if (unit == NULL ||
+            __builtin_mul_overflow(number, (size_t)1 << 10 * (unit - units + 1), &number))
+            return false;
+        text++;
+        if (*text == 'i')
+            text++;
+        if (*text == 'B')
+            text++;
+    }
+    if (kind == OPTION_MILLISECONDS && strcmp(text, "ms") == 0)
+        text += 2;
+    *value = number;
+    return *text == '\0';
+}
+
+bool option_parse(const struct option *option, const char *text, size_t *value)
+{
+    size_t read = 0;
+    if (option->kind == OPTION_CHOICE) {
+        while (option->choices[read] != NULL && strcmp(option->choices[read], text) != 0)
+            read++;
+        if (option->choices[read] == NULL)
+            return false;
+    } else if (!parse_number(text, option->kind, &read) || read < option->least ||
+               read > option->most) {
+        return false;
+    }
+    *value = read;
+    return true;
+}
+
+void option_print(const struct option *option, size_t value, char *buffer, size_t capacity)
+{
+    if (option->kind == OPTION_CHOICE)
+        text_format(buffer, capacity, "%s", option->choices[value]);
+    else if (option->kind == OPTION_MILLISECONDS)
+        text_format(buffer, capacity, "%zu ms", value);
+    else if (value != 0 && value % MiB == 0)
+        text_format(buffer, capacity, "%zuM", value / MiB);
+    else if (value != 0 && value % KiB == 0)
+        text_format(buffer, capacity, "%zuK", value / KiB);
+    else
+        text_format(buffer, capacity, "%zu", value);
+}
+
+static void complain(const struct option *option, const char *text)
+{
+    char least[32], most[32], initial[32], expected[128];
+    option_print(option, option->initial, initial, sizeof initial);
+    if (option->kind == OPTION_CHOICE) {
+        size_t length = text_format(expected, sizeof expected, "%s", option->choices[0]);
+        for (size_t i = 1; option->choices[i] != NULL; i++)
+            length += text_format(expected + length, sizeof expected - length, " or %s",
+                                  option->choices[i]);
+    } else {
+        option_print(option, option->least, least, sizeof least);
+        option_print(option, option->most, most, sizeof most);
+        text_format(expected, sizeof expected, "%s from %s to %s",
+                    option->kind == OPTION_BYTES ? "bytes (K, M, G allowed)" : "milliseconds",
+                    least, most);
+    }
+    text_warn("%s=%s: expected %s, using default %s", option->name, text, expected, initial);
+}
+
+/* One NAME=VALUE of the environment, NAME known to begin with the prefix. */
+static void read_variable(const char *variable)
+{
+    const char *equals = strchr(variable, '=');
+    if (equals == NULL)
+        return;
+    for (size_t i = 0; i < option_count; i++) {
+        const struct option *option = &option_table[i];
+        size_t length = strlen(option->name);
+        if (length != (size_t)(equals - variable) || memcmp(option->name, variable, length) != 0)
+            continue;
+        if (!option_parse(option, equals + 1, option->value))
+            complain(option, equals + 1);
+        return;
+    }
+    char known[256];
+    size_t length = 0;
+    for (size_t i = 0; i < option_count; i++)
+        length += text_format(known + length, sizeof known - length, "%s%s", i == 0 ? "" : ", ",
+                              option_table[i].name);
+    text_warn("%s: no such option, ignored; expected one of %s", variable, known);
+}
+
+void options_init(void)
+{
+    for (size_t i = 0; i < option_count; i++)
+        *option_table[i].value = option_table[i].initial;
+    if (environ == NULL)
+        return;
+    for (char **variable = environ; *variable != NULL; variable++)
+        if (strncmp(*variable, PREFIX, sizeof PREFIX - 1) == 0)
+            read_variable(*variable);
+}

@@ -1,0 +1,80 @@
+/* os.h: the kernel. Every system call of the library is made here, so that a test can refuse any
+ * of them, and every address and length given to the kernel is a multiple of its own page size.
+ *
+ * Nothing here takes a lock or allocates. Functions that can fail say how; errno is left as the
+ * kernel set it and it is the front door's duty to give the program what it expects.
+ */
+#ifndef EBB_OS_H
+#define EBB_OS_H
+
+#include "base.h"
+
+/* The size of an OS page in bytes (4, 16 or 64 KiB); set by os_init. */
+extern size_t os_page_size;
+
+/* Reads the page size and asks for membarrier. Called once, before anything else here. */
+void os_init(void);
+
+/* Zeroed, readable and writable memory; size is rounded up to whole OS pages. NULL when refused. */
+void *os_map(size_t size);
+
+/* The same at a multiple of alignment, a power of two not under the OS page. */
+void *os_map_aligned(size_t size, size_t alignment);
+
+/* Address space alone, aligned: not accessible until os_commit, and not charged for. */
+void *os_reserve_aligned(size_t size, size_t alignment);
+
+/* Makes reserved memory readable and writable. False when the kernel refuses (ENOMEM: its limit on
+ * committed memory or on mappings). */
+bool os_commit(void *start, size_t size);
+
+/* Gives addresses back. False when the kernel refuses (splitting a mapping at vm.max_map_count). */
+bool os_unmap(void *start, size_t size);
+
+/* Resizes a mapping where it stands; false when there is no room. */
+bool os_resize(void *start, size_t old_size, size_t new_size);
+
+/* Moves the memory at start to the mapping at target (of target_size bytes), which it replaces.
+ * False when refused: the memory is unchanged then, but target may be unmapped. */
+bool os_move(void *start, size_t size, void *target, size_t target_size);
+
+/* Gives physical memory back and keeps the addresses, which read as zero afterwards. False when
+ * the kernel refuses; the memory is unchanged then. */
+bool os_purge(void *start, size_t size);
+
+/* MADV_FREE: the kernel may take the memory when it wants it; it stays counted as resident and
+ * its content is undefined until written. False where the kernel cannot. */
+bool os_purge_lazily(void *start, size_t size);
+
+/* True when os_barrier_all works: takeovers (arena.h) depend on it. */
+bool os_has_barrier(void);
+
+/* Makes every running thread of this process pass a full memory barrier. */
+bool os_barrier_all(void);
+
+/* Milliseconds since an arbitrary point, steady, coarse (a tick of the kernel). */
+uint64_t os_now_ms(void);
+
+void os_yield(void);
+void os_sleep_us(unsigned microseconds);
+
+/* The caller's kernel thread id. */
+int os_thread_id(void);
+
+/* Sleeps while *word is value; wakes one sleeper. */
+void os_futex_wait(_Atomic uint32_t *word, uint32_t value);
+void os_futex_wake(_Atomic uint32_t *word);
+
+/* Writes all of it if it can, with write(2) alone. */
+void os_write(int descriptor, const char *text, size_t length);
+
+/* Resident bytes of this process as the kernel counts them, from /proc/self/statm; 0 if unknown. */
+size_t os_resident_bytes(void);
+
+#ifdef EBB_PREFIXED
+/* For tests: when set, asked before each call that can be refused; true makes it fail. */
+enum os_call { OS_CALL_MAP, OS_CALL_COMMIT, OS_CALL_UNMAP, OS_CALL_REMAP, OS_CALL_PURGE, OS_CALL_BARRIER };
+extern bool (*os_refuse)(enum os_call call);
+#endif
+
+#endif

@@ -1,0 +1,79 @@
+#include "pagemap.h"
+
+#include <string.h>
+
+#include "lock.h"
+#include "os.h"
+
+struct pagemap_leaf pagemap_none;
+_Atomic uintptr_t pagemap_top[TOP_ENTRIES];
+
+/* Guards the making of leaves. */
+static struct lock lock;
+
+static struct pagemap_leaf *writable_leaf(const void *address)
+{
+    return (struct pagemap_leaf *)pagemap_leaf_at((uintptr_t)address >> LEAF_SHIFT);
+}
+
+/* Under the lock. */
+static bool make_leaf(size_t top)
+{
+    if (atomic_load_explicit(&pagemap_top[top], memory_order_relaxed) != 0)
+        return true;
+    void *leaf = os_map(sizeof(struct pagemap_leaf));
+    if (leaf == NULL)
+        return false;
+    atomic_store_explicit(&pagemap_top[top], (uintptr_t)leaf - (uintptr_t)&pagemap_none,
+                          memory_order_release);
+    return true;
+}
+
+bool pagemap_prepare(const void *start, size_t size)
+{
+    size_t first = (uintptr_t)start >> LEAF_SHIFT;
+    size_t last = ((uintptr_t)start + size - 1) >> LEAF_SHIFT;
+    if (last >= TOP_ENTRIES)
+        return false;
+    bool ready = true;
+    lock_acquire(&lock);
+    for (size_t top = first; top <= last && ready; top++)
+        ready = make_leaf(top);
+    lock_release(&lock);
+    return ready;
+}
+
+void pagemap_set(const void *start, size_t pages, unsigned class)
+{
+    /* A run lies in one chunk and so in one leaf. */
+    memset(&writable_leaf(start)->codes[((uintptr_t)start >> PAGE_SHIFT) & (LEAF_PAGES - 1)],
+           (int)(class * CODE_PER_CLASS), pages);
+}
+
+static void set_owner(const void *start, uintptr_t owner)
+{
+    /* Release: pairs with pagemap_owner; the owner's record is complete. */
+    atomic_store_explicit(
+        &writable_leaf(start)->owners[((uintptr_t)start >> CHUNK_SHIFT) & (LEAF_CHUNKS - 1)], owner,
+        memory_order_release);
+}
+
+void pagemap_set_chunk(const void *start, void *chunk)
+{
+    set_owner(start, (uintptr_t)chunk);
+}
+
+void pagemap_set_huge(const void *start, void *first)
+{
+    set_owner(start, first != NULL ? (uintptr_t)first + OWNER_IS_HUGE : 0);
+}
+
+void pagemap_lock(void)
+{
+    lock_acquire(&lock);
+}
+
+void pagemap_unlock(void)
+{
+    lock_release(&lock);
+}

@@ -1,0 +1,112 @@
+/* pagemap.h: what an address is. Two levels over the whole address space:
+ *
+ *   top[address / 32 GiB] ──► leaf: a code byte per page (sizeclass.h), and
+ *                                   an owner per 32 MiB: the chunk, or a list of huge blocks
+ *
+ * Entries of the top that were never set point at one shared leaf of zeros, so a lookup needs no
+ * test for an absent leaf and a foreign pointer reads as CLASS_NONE, never as a fault.
+ *
+ * Readers take no lock. Who writes a code owns the pages (fresh from their chunk, or a mapping of
+ * its own), and does so before it hands out the first block there; the program's own
+ * synchronisation carries the block, and with it the code, to other threads.
+ */
+#ifndef EBB_PAGEMAP_H
+#define EBB_PAGEMAP_H
+
+#include <stdatomic.h>
+
+#include "base.h"
+#include "sizeclass.h"
+
+#if defined(__aarch64__)
+#define ADDRESS_BITS 48
+#else
+#define ADDRESS_BITS 47
+#endif
+
+#define LEAF_SHIFT 35
+#define LEAF_PAGES ((size_t)1 << (LEAF_SHIFT - PAGE_SHIFT))
+#define LEAF_CHUNKS ((size_t)1 << (LEAF_SHIFT - CHUNK_SHIFT))
+#define TOP_ENTRIES ((size_t)1 << (ADDRESS_BITS - LEAF_SHIFT))
+
+struct pagemap_leaf {
+    uint8_t codes[LEAF_PAGES];
+    _Atomic uintptr_t owners[LEAF_CHUNKS];
+};
+
+/* Added to an owner that is a list of huge blocks and no chunk. */
+#define OWNER_IS_HUGE 1
+
+/* The leaf of zeros; never written. */
+extern struct pagemap_leaf pagemap_none;
+
+/* Distance in bytes from pagemap_none to the entry's leaf: zero, for absent, needs no set-up. */
+extern _Atomic uintptr_t pagemap_top[TOP_ENTRIES];
+
+static always_inline const struct pagemap_leaf *pagemap_leaf_at(size_t top)
+{
+    /* Relaxed: the leaf's address reaches a reader only through a block in it (see above), and
+     * its memory is read by dependency. */
+    return (const struct pagemap_leaf *)((uintptr_t)&pagemap_none +
+                                         atomic_load_explicit(&pagemap_top[top],
+                                                              memory_order_relaxed));
+}
+
+/* The code of the page that address lies in, or that of CLASS_NONE when the address is not a
+ * multiple of 16 or no address of a program at all: turning its low four bits to the top lets one
+ * comparison tell all that. */
+static always_inline unsigned pagemap_code(const void *address)
+{
+    uintptr_t value = (uintptr_t)address;
+    size_t top = ((value >> 4) | (value << 60)) >> (LEAF_SHIFT - 4);
+    if (unlikely(top >= TOP_ENTRIES))
+        return CLASS_NONE * CODE_PER_CLASS;
+    return pagemap_leaf_at(top)->codes[(value >> PAGE_SHIFT) & (LEAF_PAGES - 1)];
+}
+
+/* The class of the page that address lies in, whatever its alignment. */
+static inline unsigned pagemap_class(const void *address)
+{
+    return pagemap_code((const void *)((uintptr_t)address & ~(MIN_ALIGNMENT - 1))) /
+           CODE_PER_CLASS;
+}
+
+/* What owns the 32 MiB that address lies in, as it was set. Any value of address is allowed. */
+static inline uintptr_t pagemap_owner(const void *address)
+{
+    size_t top = (uintptr_t)address >> LEAF_SHIFT;
+    if (unlikely(top >= TOP_ENTRIES))
+        return 0;
+    return atomic_load_explicit(&pagemap_leaf_at(top)->owners[((uintptr_t)address >> CHUNK_SHIFT) &
+                                                              (LEAF_CHUNKS - 1)],
+                                memory_order_acquire);
+}
+
+/* A chunk, or NULL when there is none there. */
+static inline void *pagemap_chunk(const void *address)
+{
+    uintptr_t owner = pagemap_owner(address);
+    return likely((owner & OWNER_IS_HUGE) == 0) ? (void *)owner : NULL;
+}
+
+/* The first of the huge blocks that begin there, or NULL. */
+static inline void *pagemap_huge(const void *address)
+{
+    uintptr_t owner = pagemap_owner(address);
+    return (owner & OWNER_IS_HUGE) != 0 ? (void *)(owner - OWNER_IS_HUGE) : NULL;
+}
+
+/* Makes sure that leaves exist for size bytes at start, which no one else may be using. False when
+ * there is no memory for them, or the addresses are beyond what the map covers. */
+bool pagemap_prepare(const void *start, size_t size);
+
+/* Set the code of pages, the owner of 32 MiB (or NULL): after pagemap_prepare. */
+void pagemap_set(const void *start, size_t pages, unsigned class);
+void pagemap_set_chunk(const void *start, void *chunk);
+void pagemap_set_huge(const void *start, void *first);
+
+/* For fork. */
+void pagemap_lock(void);
+void pagemap_unlock(void);
+
+#endif

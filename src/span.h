@@ -1,0 +1,58 @@
+/* span.h: a run of pages cut into blocks of one size class. Which blocks are free is told by a
+ * bitmap in the span's record, never by anything in the blocks.
+ *
+ * All of a span but its owner is touched under the mutex of the arena that owns it. The owner is
+ * set once; who holds a block of the span may read it without a lock, since the span lives as long
+ * as a block of it is out.
+ */
+#ifndef EBB_SPAN_H
+#define EBB_SPAN_H
+
+#include "chunk.h"
+#include "pagemap.h"
+#include "sizeclass.h"
+
+struct arena;
+
+struct span {
+    struct arena *owner;
+    char *base;
+    struct chunk *chunk;
+    struct span *next, *previous; /* in the owner's list of spans with free blocks (arena.c) */
+    uint16_t free_count;
+    uint16_t capacity;
+    uint8_t class;
+    uint8_t pages;
+    uint8_t words;      /* of the bitmap */
+    uint8_t first_word; /* no block is free below this word */
+    uint64_t free[];    /* bit i: block i is free */
+};
+
+/* What span_put can find wrong with a block. */
+enum span_error { SPAN_FINE, SPAN_MISALIGNED, SPAN_FREED_TWICE, SPAN_NOT_OURS };
+
+/* What to tell the user about it (text.h). */
+const char *span_error_text(enum span_error error);
+
+/* A span of free blocks for owner, entered into the page map; NULL when there is no memory. */
+struct span *span_create(struct arena *owner, unsigned class, struct chunk **home);
+
+/* Gives a span whose blocks are all free back to its chunk. */
+void span_destroy(struct span *span);
+
+/* Takes up to `wanted` free blocks, lowest first, and stores them downwards from end: the lowest
+ * is end[-1]. Returns how many. */
+size_t span_take(struct span *span, void **end, size_t wanted);
+
+/* Marks a block free again, after checking that it is one and that it is not free already. */
+enum span_error span_put(struct span *span, void *block);
+
+/* The span that holds a block, or NULL when none does (any more): any address with a small class
+ * in the page map may be asked for. */
+static inline struct span *span_of(const void *block)
+{
+    struct chunk *chunk = pagemap_chunk(block);
+    return likely(chunk != NULL) ? chunk->spans[chunk_page(block)] : NULL;
+}
+
+#endif
