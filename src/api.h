@@ -29,14 +29,14 @@ void *api_alloc_aligned(size_t alignment, size_t size);
 
 /* free for what the fast path leaves: the cache entered and not left, pointer of any kind. Aborts
  * in the name of `call` when pointer is no block. */
-void api_free_slow(unsigned code, void *pointer, const char *call);
+void api_free_slow(void *pointer, const char *call);
 
 /* malloc: a block from the cache, in the common case. */
 static always_inline void *api_alloc(size_t size)
 {
     if (likely(size - 1 < SMALL_MAX)) {
-        void *block = cache_pop(&arena_self->cache, sizeclass_code(size));
-        if (likely(block != NULL))
+        void *block;
+        if (likely(cache_pop(&arena_self->cache, sizeclass_code(size), &block)))
             return block;
     }
     return api_alloc_slow(size);
@@ -45,9 +45,10 @@ static always_inline void *api_alloc(size_t size)
 /* free, in the name of `call`. */
 static always_inline void api_free_as(void *pointer, const char *call)
 {
-    unsigned code = pagemap_code(pointer);
-    if (unlikely(!cache_push(&arena_self->cache, code, pointer)))
-        api_free_slow(code, pointer, call);
+    unsigned code;
+    if (unlikely(!pagemap_find(pointer, &code)) ||
+        unlikely(!cache_push(&arena_self->cache, code, pointer)))
+        api_free_slow(pointer, call);
 }
 
 static always_inline void api_free(void *pointer)
@@ -59,10 +60,9 @@ static always_inline void api_free(void *pointer)
  * size is seen when the block goes back to its span. */
 static always_inline void api_free_sized(void *pointer, size_t size)
 {
-    if (unlikely(pointer == NULL || size - 1 >= SMALL_MAX))
-        api_free(pointer);
-    else if (unlikely(!cache_push(&arena_self->cache, sizeclass_code(size), pointer)))
-        api_free_slow(sizeclass_code(size), pointer, "delete");
+    if (unlikely(pointer == NULL || size - 1 >= SMALL_MAX) ||
+        unlikely(!cache_push(&arena_self->cache, sizeclass_code(size), pointer)))
+        api_free_slow(pointer, "delete");
 }
 
 #endif

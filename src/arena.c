@@ -19,12 +19,18 @@
  * The slot below each stack stays NULL for cache_push to compare with. */
 #define STACK_SMALL (CACHE_LINE / sizeof(void *) - 1)
 
+/* What a bin may hold at first, when its class is used for the first time, in bytes. */
+#define FIRST_LIMIT_BYTES (8 * KiB)
+
+/* What a refill takes at most, in bytes: blocks that nobody asked for yet count at the peak. */
+#define REFILL_BYTES (16 * KiB)
+
 /* A thread's bins may hold so much in all, whatever it has live: else limits could not grow in a
  * thread that only frees what others made. */
-#define BUDGET_LEAST (256 * KiB)
+#define BUDGET_LEAST (2 * MiB)
 
 /* … or this share of the bytes that are out of its spans. */
-#define BUDGET_SHARE 8
+#define BUDGET_SHARE 4
 
 /* Blocks that are brought back at a time. */
 #define FLUSH_MOST (STACK_MOST / 2)
@@ -54,7 +60,7 @@ static struct {
     struct arena *orphans;
     size_t count;
     size_t arena_size;                   /* with its stacks, in bytes */
-    uint32_t full_stack[CLASS_END];      /* offset of each class's full stack in an arena */
+    size_t full_stack[CLASS_END];        /* offset of each class's full stack in an arena */
 } arenas;
 
 /* One takeover of several arenas at a time. */
@@ -66,9 +72,9 @@ static size_t stack_most(unsigned class)
     return blocks < STACK_LEAST ? STACK_LEAST : min_size(blocks, STACK_MOST);
 }
 
-static uint32_t small_stack(unsigned class)
+static size_t small_stack(unsigned class)
 {
-    return (uint32_t)(sizeof(struct arena) + (class - CLASS_FIRST) * CACHE_LINE + sizeof(void *));
+    return sizeof(struct arena) + (class - CLASS_FIRST) * CACHE_LINE + sizeof(void *);
 }
 
 /* One cache line more than each stack needs, for the NULL below it, and since equal strides of
@@ -77,7 +83,7 @@ static void lay_out_stacks(void)
 {
     size_t offset = round_up(small_stack(CLASS_LAST + 1), 4096);
     for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++) {
-        arenas.full_stack[class] = (uint32_t)(offset + sizeof(void *));
+        arenas.full_stack[class] = offset + sizeof(void *);
         offset += round_up(stack_most(class) * sizeof(void *), CACHE_LINE) + CACHE_LINE;
     }
     arenas.arena_size = round_up(offset, 4096);
@@ -85,7 +91,12 @@ static void lay_out_stacks(void)
 
 static size_t first_limit(unsigned class)
 {
-    return min_size(STACK_SMALL, stack_most(class));
+    return min_size(max_size(FIRST_LIMIT_BYTES / sizeclasses[class].size, 1), STACK_SMALL);
+}
+
+static size_t refill_most(unsigned class)
+{
+    return max_size(REFILL_BYTES / sizeclasses[class].size, 1);
 }
 
 /* ---- Lists of spans ------------------------------------------------------------------------- */
@@ -274,13 +285,19 @@ static size_t deliver_all(void **blocks, size_t count, bool may_wait, struct mis
 
 /* ---- The cache, under the mutex -------------------------------------------------------------- */
 
+static size_t bin_count(const struct arena *arena, unsigned class)
+{
+    return (size_t)(arena->cache.bins[class].top - arena->stacks[class]);
+}
+
 static void open_bin(struct arena *arena, unsigned class)
 {
     struct bin *bin = &arena->cache.bins[class];
-    uint32_t high = bin->start + (uint32_t)(arena->limits[class] * sizeof(void *));
+    void **start = arena->stacks[class];
     /* Release: the owner reads a bound, then the stack. */
-    atomic_store_explicit(&bin->low, bin->start, memory_order_release);
-    atomic_store_explicit(&bin->high, high, memory_order_release);
+    atomic_store_explicit(&bin->low, low_half(start), memory_order_release);
+    atomic_store_explicit(&bin->high, low_half(start + arena->limits[class]),
+                          memory_order_release);
 }
 
 static void set_limit(struct arena *arena, unsigned class, size_t limit)
@@ -296,7 +313,7 @@ static void shrink_another(struct arena *arena, unsigned class)
         arena->victim = arena->victim % CLASS_LAST + 1;
         unsigned victim = arena->victim;
         size_t half = arena->limits[victim] / 2;
-        if (victim == class || half < STACK_SMALL || bin_count(&arena->cache.bins[victim]) > half)
+        if (victim == class || half < STACK_SMALL || bin_count(arena, victim) > half)
             continue;
         set_limit(arena, victim, half);
         open_bin(arena, victim);
@@ -304,29 +321,36 @@ static void shrink_another(struct arena *arena, unsigned class)
     }
 }
 
+static void **stack_at(struct arena *arena, size_t offset)
+{
+    return (void **)((char *)arena + offset);
+}
+
+static size_t budget(const struct arena *arena)
+{
+    size_t share = (arena->span_bytes - arena->free_bytes) / BUDGET_SHARE;
+    return min_size(options.thread_cache, max_size(BUDGET_LEAST, share));
+}
+
 /* A bin that ran dry or over was too small for what the thread does. */
 static void grow(struct arena *arena, unsigned class)
 {
     size_t limit = arena->limits[class];
-    size_t target = min_size(limit * 2, stack_most(class));
-    size_t budget = min_size(options.thread_cache,
-                             max_size(BUDGET_LEAST, (arena->span_bytes - arena->free_bytes) /
-                                                        BUDGET_SHARE));
-    size_t extra = (target - limit) * sizeclasses[class].size;
-    if (extra == 0)
+    size_t target = limit == 0 ? first_limit(class) : min_size(limit * 2, stack_most(class));
+    if (target == limit || arena->stacks[class] == NULL)
         return;
-    if (arena->limit_bytes + extra > budget) {
+    size_t extra = (target - limit) * sizeclasses[class].size;
+    if (limit != 0 && arena->limit_bytes + extra > budget(arena)) {
         shrink_another(arena, class);
-        if (arena->limit_bytes + extra > budget)
+        if (arena->limit_bytes + extra > budget(arena))
             return;
     }
-    struct bin *bin = &arena->cache.bins[class];
-    if (target > STACK_SMALL && bin->start != arenas.full_stack[class]) {
-        size_t bytes = bin->top - bin->start;
-        memcpy(cache_slot(&arena->cache, arenas.full_stack[class]),
-               cache_slot(&arena->cache, bin->start), bytes);
-        bin->start = arenas.full_stack[class];
-        bin->top = bin->start + (uint32_t)bytes;
+    void **full = stack_at(arena, arenas.full_stack[class]);
+    if (target > STACK_SMALL && arena->stacks[class] != full) {
+        size_t count = bin_count(arena, class);
+        memcpy(full, arena->stacks[class], count * sizeof *full);
+        arena->stacks[class] = full;
+        arena->cache.bins[class].top = full + count;
     }
     set_limit(arena, class, target);
     open_bin(arena, class);
@@ -337,20 +361,19 @@ static void *refill(struct arena *arena, unsigned class, struct mistake *mistake
 {
     drain_mailbox(arena, mistake);
     arena->refills++;
+    grow(arena, class);
     if (arena->limits[class] == 0) { /* the commons */
         void *block;
         return take_blocks(arena, class, &block + 1, 1) != 0 ? block : NULL;
     }
-    grow(arena, class);
-    struct bin *bin = &arena->cache.bins[class];
-    size_t wanted = max_size(arena->limits[class] / 2, 1);
-    void **stack = cache_slot(&arena->cache, bin->start);
+    size_t wanted = min_size(max_size(arena->limits[class] / 2, 1), refill_most(class));
+    void **stack = arena->stacks[class];
     size_t taken = take_blocks(arena, class, stack + wanted, wanted);
     if (taken == 0)
         return NULL;
     if (taken < wanted)
         memmove(stack, stack + wanted - taken, taken * sizeof *stack);
-    bin->top = bin->start + (uint32_t)((taken - 1) * sizeof *stack);
+    arena->cache.bins[class].top = stack + taken - 1;
     return stack[taken - 1];
 }
 
@@ -360,8 +383,8 @@ static size_t flush_bin(struct arena *arena, unsigned class, size_t count, void 
                         struct mistake *mistake)
 {
     struct bin *bin = &arena->cache.bins[class];
-    void **stack = cache_slot(&arena->cache, bin->start);
-    size_t held = bin_count(bin), foreigners = 0;
+    void **stack = arena->stacks[class];
+    size_t held = bin_count(arena, class), foreigners = 0;
     for (size_t i = 0; i < count; i++) {
         struct span *span = span_of(stack[i]);
         enum span_error error = SPAN_FINE;
@@ -375,7 +398,7 @@ static size_t flush_bin(struct arena *arena, unsigned class, size_t count, void 
             *mistake = (struct mistake){error, stack[i]};
     }
     memmove(stack, stack + count, (held - count) * sizeof *stack);
-    bin->top -= (uint32_t)(count * sizeof *stack);
+    bin->top -= count;
     return foreigners;
 }
 
@@ -386,7 +409,7 @@ static void flush_cache(struct arena *arena, bool may_wait, struct mistake *mist
     void *foreign[FLUSH_MOST];
     for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++) {
         struct bin *bin = &arena->cache.bins[class];
-        for (size_t left; (left = bin_count(bin)) != 0;) {
+        for (size_t left; (left = bin_count(arena, class)) != 0;) {
             size_t count =
                 flush_bin(arena, class, min_size(left, FLUSH_MOST), foreign, mistake);
             if (count == 0)
@@ -398,8 +421,8 @@ static void flush_cache(struct arena *arena, bool may_wait, struct mistake *mist
                 lock_acquire(&arena->mutex);
             if (kept == 0)
                 continue;
-            memcpy(cache_slot(&arena->cache, bin->top), foreign, kept * sizeof *foreign);
-            bin->top += (uint32_t)(kept * sizeof *foreign);
+            memcpy(bin->top, foreign, kept * sizeof *foreign);
+            bin->top += kept;
             break;
         }
     }
@@ -451,6 +474,12 @@ static void watch_thread_exit(struct arena *arena)
         pthread_setspecific(exit_key, arena);
 }
 
+static bool straddles_4_gib(const struct arena *arena)
+{
+    uintptr_t first = (uintptr_t)arena, last = first + arenas.arena_size - 1;
+    return first >> 32 != last >> 32;
+}
+
 /* Under the list's lock. */
 static struct arena *make_arena(void)
 {
@@ -462,13 +491,15 @@ static struct arena *make_arena(void)
         atomic_store_explicit(&arenas.first, &commons, memory_order_release);
     }
     struct arena *arena = meta_alloc(arenas.arena_size);
+    /* The cache compares low halves of addresses. One that straddles is left unused. */
+    if (arena != NULL && straddles_4_gib(arena))
+        arena = meta_alloc(arenas.arena_size);
     if (arena == NULL)
         return NULL;
     for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++) {
         struct bin *bin = &arena->cache.bins[class];
-        bin->start = bin->top = small_stack(class);
-        set_limit(arena, class, first_limit(class));
-        open_bin(arena, class);
+        arena->stacks[class] = bin->top = stack_at(arena, small_stack(class));
+        open_bin(arena, class); /* with no room, until the class is used */
     }
     atomic_store_explicit(&arena->next,
                           atomic_load_explicit(&arenas.first, memory_order_relaxed),
@@ -511,21 +542,18 @@ struct chunk **arena_home(void)
 
 /* ---- Slow paths ------------------------------------------------------------------------------ */
 
-void *arena_alloc(unsigned code)
+void *arena_alloc(unsigned class)
 {
     cache_leave(&arena_self->cache);
-    unsigned class = code / CODE_PER_CLASS;
     struct arena *arena = current();
     struct bin *bin = &arena->cache.bins[class];
     struct mistake mistake = {SPAN_FINE, NULL};
     void *block;
     lock_acquire(&arena->mutex);
-    if (bin->top > bin->start) { /* it was closed, not empty */
-        bin->top -= (uint32_t)sizeof(void *);
-        block = *cache_slot(&arena->cache, bin->top);
-    } else {
+    if (bin->top > arena->stacks[class]) /* it was closed, not empty */
+        block = *--bin->top;
+    else
         block = refill(arena, class, &mistake);
-    }
     lock_release(&arena->mutex);
     abort_on(&mistake);
     return block;
@@ -537,23 +565,21 @@ static size_t keep(struct arena *arena, unsigned class, void *block, void **fore
 {
     struct bin *bin = &arena->cache.bins[class];
     size_t foreigners = 0;
-    if (bin_count(bin) >= arena->limits[class]) {
+    if (bin_count(arena, class) >= arena->limits[class]) {
         arena->flushes++;
         grow(arena, class);
     }
-    if (bin_count(bin) >= arena->limits[class])
+    if (bin_count(arena, class) >= arena->limits[class])
         foreigners =
             flush_bin(arena, class, max_size(arena->limits[class] / 2, 1), foreign, mistake);
-    *cache_slot(&arena->cache, bin->top) = block;
-    bin->top += (uint32_t)sizeof(void *);
+    *bin->top++ = block;
     drain_mailbox(arena, mistake);
     return foreigners;
 }
 
-void arena_free(unsigned code, void *block)
+void arena_free(unsigned class, void *block)
 {
     cache_leave(&arena_self->cache);
-    unsigned class = code / CODE_PER_CLASS;
     struct arena *arena = current();
     struct bin *bin = &arena->cache.bins[class];
     struct mistake mistake = {SPAN_FINE, NULL};
@@ -564,7 +590,7 @@ void arena_free(unsigned code, void *block)
         foreigners = 1;
     } else {
         lock_acquire(&arena->mutex);
-        if (bin_last(&arena->cache, bin) == block)
+        if (bin->top[-1] == block)
             mistake = (struct mistake){SPAN_FREED_TWICE, block};
         else
             foreigners = keep(arena, class, block, foreign, &mistake);
@@ -668,7 +694,7 @@ size_t arena_cached_bytes(const struct arena *arena)
 {
     size_t bytes = 0;
     for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++)
-        bytes += bin_count(&arena->cache.bins[class]) * sizeclasses[class].size;
+        bytes += bin_count(arena, class) * sizeclasses[class].size;
     return bytes;
 }
 
@@ -702,7 +728,7 @@ static void orphan(struct arena *arena)
 {
     if (!arena->at_rest)
         for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++)
-            arena->cache.bins[class].top = arena->cache.bins[class].start;
+            arena->cache.bins[class].top = arena->stacks[class];
     atomic_store_explicit(&arena->cache.busy, 0, memory_order_relaxed);
     if (!arena->orphan)
         add_orphan(arena);

@@ -26,8 +26,9 @@ struct arena {
     /* All below is under the mutex unless it says otherwise. */
     _Alignas(CACHE_LINE) struct lock mutex;
     struct chunk *home;                /* where the last run came from */
+    void **stacks[CLASS_END];          /* where each bin's stack starts; NULL: there is none */
     struct span *partial[CLASS_END];   /* spans with free blocks, by class */
-    uint16_t limits[CLASS_END];        /* blocks that a bin may hold; 0: no cache at all */
+    uint16_t limits[CLASS_END];        /* blocks that a bin may hold */
     size_t limit_bytes;                /* the same in bytes, in all */
     size_t span_bytes;                 /* in spans it owns */
     size_t free_bytes;                 /* in blocks free in those spans */
@@ -46,15 +47,15 @@ struct arena {
 };
 
 /* The calling thread's arena. Before its first call a stand-in whose cache is always closed. */
-extern __thread struct arena *arena_self __attribute__((tls_model("initial-exec")));
+extern hidden __thread struct arena *arena_self __attribute__((tls_model("initial-exec")));
 
 /* The slow paths. Each begins by leaving the cache that the fast path entered. */
 
-/* A block of the class that code stands for, or NULL when there is no memory (errno is not set). */
-void *arena_alloc(unsigned code);
+/* A block of the class, or NULL when there is no memory (errno is not set). */
+void *arena_alloc(unsigned class);
 
 /* Keeps a block, or brings older ones back. Aborts when it finds one that was not to be freed. */
-void arena_free(unsigned code, void *block);
+void arena_free(unsigned class, void *block);
 
 /* The caller's arena's preferred chunk, for runs that are no spans. */
 struct chunk **arena_home(void);

@@ -38,6 +38,7 @@
 #define unlikely(x) __builtin_expect(!!(x), 0)
 #define cold __attribute__((cold, noinline))
 #define hot __attribute__((hot))
+#define hidden __attribute__((visibility("hidden"))) /* reached without the offset table */
 #define always_inline inline __attribute__((always_inline))
 
 static inline size_t round_up(size_t value, size_t power_of_two)

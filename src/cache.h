@@ -41,12 +41,12 @@
 #define CACHE_LOOK memory_order_acquire
 #endif
 
-/* Offsets are in bytes from the start of the cache. A bin of zeros is closed. */
+/* The bounds are the low halves of addresses: no cache straddles a multiple of 4 GiB (arena.c sees
+ * to it), so comparing them is comparing addresses. A bin of zeros is closed. */
 struct bin {
-    uint32_t top;          /* where the next block goes */
+    void **top;            /* where the next block goes */
     _Atomic uint32_t low;  /* pop while top is above */
     _Atomic uint32_t high; /* push while top is below */
-    uint32_t start;        /* of the stack: low, when open */
 };
 _Static_assert(sizeof(struct bin) == CODE_PER_CLASS * sizeof(uint64_t), "codes are bin offsets");
 
@@ -62,9 +62,9 @@ static always_inline struct bin *cache_bin(struct cache *cache, unsigned code)
     return (struct bin *)((uint64_t *)cache->bins + code);
 }
 
-static always_inline void **cache_slot(struct cache *cache, uint32_t offset)
+static always_inline uint32_t low_half(void *const *slot)
 {
-    return (void **)((char *)cache + offset);
+    return (uint32_t)(uintptr_t)slot;
 }
 
 static always_inline void cache_enter(struct cache *cache)
@@ -79,21 +79,20 @@ static always_inline void cache_leave(struct cache *cache)
     atomic_store_explicit(&cache->busy, 0, CACHE_LEAVE);
 }
 
-/* Takes a block of the class that code stands for; NULL when there is none or the cache is
+/* Takes a block of the class that code stands for; false when there is none or the cache is
  * closed, and then the caller must call cache_leave. */
-static always_inline void *cache_pop(struct cache *cache, unsigned code)
+static always_inline bool cache_pop(struct cache *cache, unsigned code, void **block)
 {
     struct bin *bin = cache_bin(cache, code);
     cache_enter(cache);
     uint32_t low = atomic_load_explicit(&bin->low, CACHE_BOUND);
-    uint32_t top = bin->top;
-    if (unlikely(top <= low))
-        return NULL;
-    top -= sizeof(void *);
-    void *block = *cache_slot(cache, top);
+    void **top = bin->top;
+    if (unlikely(low_half(top) <= low))
+        return false;
+    *block = *--top;
     bin->top = top;
     cache_leave(cache);
-    return block;
+    return true;
 }
 
 /* Keeps a block; false when there is no room, the cache is closed, or the block is the one that was
@@ -103,27 +102,16 @@ static always_inline bool cache_push(struct cache *cache, unsigned code, void *b
     struct bin *bin = cache_bin(cache, code);
     cache_enter(cache);
     uint32_t high = atomic_load_explicit(&bin->high, CACHE_BOUND);
-    uint32_t top = bin->top;
-    if (unlikely(top >= high) || unlikely(cache_slot(cache, top)[-1] == block))
+    void **top = bin->top;
+    if (unlikely(low_half(top) >= high) || unlikely(top[-1] == block))
         return false;
-    *cache_slot(cache, top) = block;
-    bin->top = top + sizeof(void *);
+    *top = block;
+    bin->top = top + 1;
     cache_leave(cache);
     return true;
 }
 
 /* The rest is for the slow path, under the arena's mutex. */
-
-static inline size_t bin_count(const struct bin *bin)
-{
-    return (bin->top - bin->start) / sizeof(void *);
-}
-
-/* The block that was kept last, or NULL. */
-static inline void *bin_last(struct cache *cache, const struct bin *bin)
-{
-    return cache_slot(cache, bin->top)[-1];
-}
 
 static inline void cache_close_bin(struct bin *bin)
 {

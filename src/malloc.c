@@ -38,7 +38,7 @@ static void *alloc_any(size_t size, size_t alignment, bool *zero)
 {
     *zero = false;
     if (size <= SMALL_MAX && alignment <= PAGE_SIZE)
-        return arena_alloc(sizeclass_code(size));
+        return arena_alloc(sizeclass_of(size));
     return alloc_pages(size, alignment, zero);
 }
 
@@ -87,7 +87,7 @@ static const char *describe(const void *pointer)
 {
     if (huge_contains(pointer))
         return "points into a block, not at its start";
-    unsigned class = pagemap_class(pointer);
+    unsigned class = pagemap_class((const void *)((uintptr_t)pointer & ~(MIN_ALIGNMENT - 1)));
     if (class >= CLASS_FIRST && class <= CLASS_LARGE)
         return "points into a block, not at its start";
     struct chunk *chunk = class == CLASS_NONE ? chunk_holding(pointer) : NULL;
@@ -102,13 +102,13 @@ static cold _Noreturn void abort_on_foreign(const char *call, const void *pointe
     text_abort(call, pointer, describe(pointer));
 }
 
-cold void api_free_slow(unsigned code, void *pointer, const char *call)
+cold void api_free_slow(void *pointer, const char *call)
 {
     int saved = errno;
-    unsigned class = code / CODE_PER_CLASS;
+    unsigned class = pagemap_class(pointer);
     bool freed = true;
     if (likely(class >= CLASS_FIRST && class <= CLASS_LAST)) {
-        arena_free(code, pointer);
+        arena_free(class, pointer);
     } else {
         cache_leave(&arena_self->cache);
         if (pointer == NULL)
@@ -171,7 +171,7 @@ EXPORT void *API(calloc)(size_t count, size_t size)
 /* Bytes of a live block, or 0 when pointer is none. */
 static size_t size_of(const void *pointer)
 {
-    unsigned class = pagemap_code(pointer) / CODE_PER_CLASS;
+    unsigned class = pagemap_class(pointer);
     if (class == CLASS_LARGE)
         return large_size(pointer);
     if (class == CLASS_HUGE)

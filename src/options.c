@@ -17,7 +17,7 @@ const struct option option_table[] = {
      advice_names, "how memory is given back: at once, or when the kernel wants it"},
     {PREFIX "PURGE_DELAY", OPTION_MILLISECONDS, &options.purge_delay_ms, 0, 3600000, 500, NULL,
      "how long freed pages are kept for reuse"},
-    {PREFIX "THREAD_CACHE", OPTION_BYTES, &options.thread_cache, 0, 64 * MiB, 1 * MiB, NULL,
+    {PREFIX "THREAD_CACHE", OPTION_BYTES, &options.thread_cache, 0, 64 * MiB, 4 * MiB, NULL,
      "free blocks that one thread keeps for itself, at most"},
 };
 

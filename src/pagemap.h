@@ -38,10 +38,10 @@ struct pagemap_leaf {
 #define OWNER_IS_HUGE 1
 
 /* The leaf of zeros; never written. */
-extern struct pagemap_leaf pagemap_none;
+extern hidden struct pagemap_leaf pagemap_none;
 
 /* Distance in bytes from pagemap_none to the entry's leaf: zero, for absent, needs no set-up. */
-extern _Atomic uintptr_t pagemap_top[TOP_ENTRIES];
+extern hidden _Atomic uintptr_t pagemap_top[TOP_ENTRIES];
 
 static always_inline const struct pagemap_leaf *pagemap_leaf_at(size_t top)
 {
@@ -52,23 +52,24 @@ static always_inline const struct pagemap_leaf *pagemap_leaf_at(size_t top)
                                                               memory_order_relaxed));
 }
 
-/* The code of the page that address lies in, or that of CLASS_NONE when the address is not a
- * multiple of 16 or no address of a program at all: turning its low four bits to the top lets one
- * comparison tell all that. */
-static always_inline unsigned pagemap_code(const void *address)
+/* Tells the code of the page that address lies in. False when the address is not a multiple of 16,
+ * or one that no program can have: turning its low four bits to the top lets one comparison tell
+ * both. */
+static always_inline bool pagemap_find(const void *address, unsigned *code)
 {
     uintptr_t value = (uintptr_t)address;
     size_t top = ((value >> 4) | (value << 60)) >> (LEAF_SHIFT - 4);
     if (unlikely(top >= TOP_ENTRIES))
-        return CLASS_NONE * CODE_PER_CLASS;
-    return pagemap_leaf_at(top)->codes[(value >> PAGE_SHIFT) & (LEAF_PAGES - 1)];
+        return false;
+    *code = pagemap_leaf_at(top)->codes[(value >> PAGE_SHIFT) & (LEAF_PAGES - 1)];
+    return true;
 }
 
-/* The class of the page that address lies in, whatever its alignment. */
+/* The class of the page that address lies in; CLASS_NONE where pagemap_find is false. */
 static inline unsigned pagemap_class(const void *address)
 {
-    return pagemap_code((const void *)((uintptr_t)address & ~(MIN_ALIGNMENT - 1))) /
-           CODE_PER_CLASS;
+    unsigned code;
+    return pagemap_find(address, &code) ? code / CODE_PER_CLASS : CLASS_NONE;
 }
 
 /* What owns the 32 MiB that address lies in, as it was set. Any value of address is allowed. */

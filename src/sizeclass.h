@@ -115,10 +115,10 @@ struct sizeclass {
     uint8_t words;     /* 64-bit words of a span's bitmap */
 };
 
-extern const struct sizeclass sizeclasses[CLASS_END];
+extern hidden const struct sizeclass sizeclasses[CLASS_END];
 
 /* Codes by (size - 1) / 16, for sizes from 1 to SMALL_MAX. */
-extern const uint8_t sizeclass_codes[SMALL_MAX / 16];
+extern hidden const uint8_t sizeclass_codes[SMALL_MAX / 16];
 
 /* The code of a size; 1 <= size <= SMALL_MAX. */
 static inline unsigned sizeclass_code(size_t size)
