@@ -74,10 +74,8 @@ EXPORT struct mallinfo API(mallinfo)(void)
 
 EXPORT int API(malloc_info)(int options, FILE *stream)
 {
-    if (options != 0) {
-        errno = EINVAL;
-        return -1;
-    }
+    if (options != 0)
+        return EINVAL; /* not -1: as glibc does it */
     struct stats stats;
     stats_collect(&stats);
     int written = fprintf(

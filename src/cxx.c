@@ -115,8 +115,16 @@ EXPORT void *_ZnamRKSt9nothrow_t(size_t size, nothrow tag)
     return likely(block != NULL) ? block : new_by_next("_ZnamRKSt9nothrow_t", size, tag);
 }
 
+/* libstdc++ rounds the size up to the alignment, and sizes near SIZE_MAX to nothing. */
+static bool would_wrap(size_t size, size_t alignment)
+{
+    return size > PTRDIFF_MAX - alignment;
+}
+
 static cold void *aligned_new_without_memory(size_t size, size_t alignment)
 {
+    if (would_wrap(size, alignment))
+        return new_without_memory(size);
     __typeof__(_ZnwmSt11align_val_t) *next =
         (__typeof__(_ZnwmSt11align_val_t) *)next_definition("_ZnwmSt11align_val_t");
     return next(size, alignment);
@@ -142,6 +150,8 @@ EXPORT void *_ZnamSt11align_val_t(size_t size, size_t alignment)
 
 static cold void *aligned_new_by_next(const char *name, size_t size, size_t alignment, nothrow tag)
 {
+    if (would_wrap(size, alignment))
+        return new_by_next("_ZnwmRKSt9nothrow_t", size, tag);
     __typeof__(_ZnwmSt11align_val_tRKSt9nothrow_t) *next =
         (__typeof__(_ZnwmSt11align_val_tRKSt9nothrow_t) *)next_definition(name);
     return next(size, alignment, tag);

@@ -8,6 +8,9 @@
 
 #define PREFIX "EBBMALLOC_"
 
+/* How much of what the user wrote is repeated to him. */
+#define TEXT_GIVEN 64
+
 struct options options;
 
 static const char *const advice_names[] = {"dontneed", "free", NULL};
@@ -35,7 +38,7 @@ static bool parse_number(const char *text, enum option_kind kind, size_t *value)
             return false;
     if (kind == OPTION_BYTES && *text != '\0') {
         static const char units[] = "KMG";
-        const char *unit = strchr(units, *text & ~0x20);
+        const char *unit = memchr(units, *text & ~0x20, sizeof units - 1);
         if (unit == NULL ||
             __builtin_mul_overflow(number, (size_t)1 << 10 * (unit - units + 1), &number))
             return false;
@@ -83,7 +86,7 @@ void option_print(const struct option *option, size_t value, char *buffer, size_
 
 static void complain(const struct option *option, const char *text)
 {
-    char least[32], most[32], initial[32], expected[128];
+    char least[32], most[32], initial[32], expected[128], given[TEXT_GIVEN];
     option_print(option, option->initial, initial, sizeof initial);
     if (option->kind == OPTION_CHOICE) {
         size_t length = text_format(expected, sizeof expected, "%s", option->choices[0]);
@@ -97,7 +100,8 @@ static void complain(const struct option *option, const char *text)
                     option->kind == OPTION_BYTES ? "bytes (K, M, G allowed)" : "milliseconds",
                     least, most);
     }
-    text_warn("%s=%s: expected %s, using default %s", option->name, text, expected, initial);
+    text_warn("%s=%s: expected %s, using default %s", option->name,
+              text_tame(given, sizeof given, text), expected, initial);
 }
 
 /* One NAME=VALUE of the environment, NAME known to begin with the prefix. */
@@ -115,12 +119,13 @@ static void read_variable(const char *variable)
             complain(option, equals + 1);
         return;
     }
-    char known[256];
+    char known[256], given[TEXT_GIVEN];
     size_t length = 0;
     for (size_t i = 0; i < option_count; i++)
         length += text_format(known + length, sizeof known - length, "%s%s", i == 0 ? "" : ", ",
                               option_table[i].name);
-    text_warn("%s: no such option, ignored; expected one of %s", variable, known);
+    text_warn("%s: no such option, ignored; expected one of %s",
+              text_tame(given, sizeof given, variable), known);
 }
 
 void options_init(void)

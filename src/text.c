@@ -102,6 +102,17 @@ size_t text_format(char *buffer, size_t capacity, const char *format, ...)
     return length;
 }
 
+const char *text_tame(char *buffer, size_t capacity, const char *text)
+{
+    size_t length = 0;
+    for (; text[length] != '\0' && length < capacity - 1; length++)
+        buffer[length] = text[length] >= ' ' && text[length] <= '~' ? text[length] : '?';
+    if (text[length] != '\0')
+        memcpy(buffer + length - 3, "...", 3);
+    buffer[length] = '\0';
+    return buffer;
+}
+
 /* One line with a prefix, ended by a newline even when it was cut. */
 static void write_line(const char *prefix, const char *format, va_list arguments)
 {

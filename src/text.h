@@ -16,6 +16,10 @@ size_t text_format(char *buffer, size_t capacity, const char *format, ...)
 size_t text_format_list(char *buffer, size_t capacity, const char *format, va_list arguments)
     __attribute__((format(printf, 3, 0)));
 
+/* Copies text that came from outside so that it can stand in a line: what cannot be printed becomes
+ * '?', and what is long is cut and ends in "...". Returns buffer. */
+const char *text_tame(char *buffer, size_t capacity, const char *text);
+
 /* Writes one line to stderr, as given. */
 void text_line(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
