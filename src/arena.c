@@ -77,6 +77,11 @@ static size_t small_stack(unsigned class)
     return sizeof(struct arena) + (class - CLASS_FIRST) * CACHE_LINE + sizeof(void *);
 }
 
+static void **stack_at(struct arena *arena, size_t offset)
+{
+    return (void **)((char *)arena + offset);
+}
+
 /* One cache line more than each stack needs, for the NULL below it, and since equal strides of
  * 4 KiB would put the tops of all stacks into one set of the processor's cache. */
 static void lay_out_stacks(void)
@@ -319,11 +324,6 @@ static void shrink_another(struct arena *arena, unsigned class)
         open_bin(arena, victim);
         return;
     }
-}
-
-static void **stack_at(struct arena *arena, size_t offset)
-{
-    return (void **)((char *)arena + offset);
 }
 
 static size_t budget(const struct arena *arena)
@@ -667,12 +667,34 @@ void arena_visit_all(void (*visit)(struct arena *arena, bool owned, void *contex
     lock_release(&visit_lock);
 }
 
+/* Puts the bins of an emptied cache back where they began, and gives the memory of the large
+ * stacks back. What did not leave the cache stays where it is. */
+static void shrink_cache(struct arena *arena)
+{
+    bool all_small = true;
+    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++) {
+        if (bin_count(arena, class) == 0 && arena->stacks[class] != NULL) {
+            arena->stacks[class] = stack_at(arena, small_stack(class));
+            arena->cache.bins[class].top = arena->stacks[class];
+            set_limit(arena, class, 0);
+        }
+        all_small = all_small && arena->stacks[class] != stack_at(arena, arenas.full_stack[class]);
+    }
+    /* Whole OS pages inside; all that is read there again, the NULL below each stack, is zero. */
+    char *start = (char *)round_up((uintptr_t)arena + arenas.full_stack[CLASS_FIRST], os_page_size);
+    char *end = (char *)(((uintptr_t)arena + arenas.arena_size) & ~(os_page_size - 1));
+    if (all_small && arena->stacks[CLASS_FIRST] != NULL && start < end)
+        os_purge(start, (size_t)(end - start));
+}
+
 static void flush_visited(struct arena *arena, bool owned, void *context)
 {
-    if (owned)
+    if (owned) {
         flush_cache(arena, false, context);
-    else
+        shrink_cache(arena);
+    } else {
         drain_mailbox(arena, context);
+    }
 }
 
 void arena_flush_all(void)

@@ -1,7 +1,8 @@
-#include "fork.h"
-
+/* fork.c: a child gets a heap at rest. Before a fork every arena is taken over and every lock taken,
+ * in the order of lock.h; after it, parent and child let go, and the child makes orphans of the
+ * arenas of the threads that it does not have. Nothing calls this room but libc.
+ */
 #include <pthread.h>
-#include <stdatomic.h>
 
 #include "arena.h"
 #include "chunk.h"
@@ -37,11 +38,10 @@ static void in_child(void)
     let_go(true);
 }
 
-void fork_watch(void)
+/* The linker is told to have this run before all other libraries' constructors (-z initfirst), so
+ * that our handler is the first one registered: the last to run before a fork and the first after
+ * it. Handlers of others may allocate, and would wait for locks that their own thread holds. */
+static __attribute__((constructor)) void watch_forks(void)
 {
-    static _Atomic bool registered;
-    if (likely(atomic_load_explicit(&registered, memory_order_relaxed)) ||
-        atomic_exchange(&registered, true))
-        return;
     pthread_atfork(before, in_parent, in_child);
 }

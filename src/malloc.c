@@ -8,7 +8,6 @@
 #include "arena.h"
 #include "chunk.h"
 #include "ebbmalloc.h"
-#include "fork.h"
 #include "huge.h"
 #include "large.h"
 #include "os.h"
@@ -56,7 +55,6 @@ static void *alloc_with_retry(size_t size, size_t alignment, bool *zero)
             purger_reclaim();
             block = alloc_any(size, alignment, zero);
         }
-        fork_watch();
         purger_tick();
     }
     errno = block != NULL ? saved : ENOMEM;
