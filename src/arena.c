@@ -10,8 +10,8 @@
 /* ---- Shape of the cache's stacks ------------------------------------------------------------ */
 
 /* A bin holds at most so many bytes and so many blocks, but STACK_LEAST in any case. */
-#define STACK_BYTES (64 * KiB)
-#define STACK_MOST 512
+#define STACK_BYTES (512 * KiB)
+#define STACK_MOST 2048
 #define STACK_LEAST 4
 
 /* Every bin begins in a small stack of one cache line, all of them side by side, so that a thread
@@ -25,15 +25,18 @@
 /* What a refill takes at most, in bytes: blocks that nobody asked for yet count at the peak. */
 #define REFILL_BYTES (16 * KiB)
 
-/* A thread's bins may hold so much in all, whatever it has live: else limits could not grow in a
- * thread that only frees what others made. */
-#define BUDGET_LEAST (2 * MiB)
+/* All threads' bins together may hold so much, whatever is live; each at least and at most so much
+ * of it. A thread that only frees what others made has nothing live of its own. */
+#define BUDGET_ALL (32 * MiB)
+#define BUDGET_LEAST (256 * KiB)
+#define BUDGET_MOST (4 * MiB)
 
-/* … or this share of the bytes that are out of its spans. */
+/* … or this share of the bytes that are out of its spans, if that is more. */
 #define BUDGET_SHARE 4
 
-/* Blocks that are brought back at a time. */
-#define FLUSH_MOST (STACK_MOST / 2)
+/* Blocks that are fetched or brought back at a time: one lock for so many, and the array of those
+ * that go elsewhere, 2 KiB, fits on any thread's stack. */
+#define BATCH_MOST 256
 
 /* Arenas taken over with one membarrier. */
 #define VISIT_BATCH 16
@@ -58,7 +61,7 @@ static struct {
     struct lock lock;
     struct arena *_Atomic first; /* of all, the newest first, the commons last */
     struct arena *orphans;
-    size_t count;
+    _Atomic size_t count;                /* without the commons; written under the lock */
     size_t arena_size;                   /* with its stacks, in bytes */
     size_t full_stack[CLASS_END];        /* offset of each class's full stack in an arena */
 } arenas;
@@ -101,7 +104,7 @@ static size_t first_limit(unsigned class)
 
 static size_t refill_most(unsigned class)
 {
-    return max_size(REFILL_BYTES / sizeclasses[class].size, 1);
+    return min_size(max_size(REFILL_BYTES / sizeclasses[class].size, 1), BATCH_MOST);
 }
 
 /* ---- Lists of spans ------------------------------------------------------------------------- */
@@ -167,35 +170,31 @@ static size_t take_blocks(struct arena *arena, unsigned class, void **end, size_
     return taken;
 }
 
-static enum span_error put_block(struct arena *arena, struct span *span, void *block)
+/* Brings back blocks that lie in one span of the arena, from the first one on; returns how many. */
+static size_t put_into(struct arena *arena, struct span *span, void *const *blocks, size_t count,
+                       struct mistake *mistake)
 {
-    if (unlikely(span == NULL || span->owner != arena))
-        return SPAN_FREED_TWICE; /* its span has gone since it was first freed */
-    enum span_error error = span_put(span, block);
-    if (unlikely(error != SPAN_FINE))
-        return error;
-    arena->free_bytes += sizeclasses[span->class].size;
-    if (span->free_count == 1)
+    size_t before = span->free_count;
+    size_t looked_at = span_put(span, blocks, count, mistake);
+    size_t put = span->free_count - before;
+    arena->free_bytes += put * sizeclasses[span->class].size;
+    if (before == 0 && put != 0)
         link_span(arena, span);
-    if (span->free_count == span->capacity)
+    if (span->free_count == span->capacity && put != 0)
         drop_span(arena, span);
-    return SPAN_FINE;
+    return looked_at;
 }
 
-/* A block that should not have been freed, kept until no lock is held: the program may handle
- * SIGABRT, and allocate there. */
-struct mistake {
-    enum span_error error;
-    void *block;
-};
-
+/* Brings back blocks that all belong to the arena, as far as one can tell. */
 static void put_blocks(struct arena *arena, void *const *blocks, size_t count,
                        struct mistake *mistake)
 {
-    for (size_t i = 0; i < count; i++) {
-        enum span_error error = put_block(arena, span_of(blocks[i]), blocks[i]);
-        if (unlikely(error != SPAN_FINE))
-            *mistake = (struct mistake){error, blocks[i]};
+    for (size_t i = 0; i < count;) {
+        struct span *span = span_of(blocks[i]);
+        if (likely(span != NULL && span->owner == arena))
+            i += put_into(arena, span, blocks + i, count - i, mistake);
+        else /* its span has gone since it was first freed */
+            *mistake = (struct mistake){SPAN_FREED_TWICE, blocks[i++]};
     }
 }
 
@@ -328,16 +327,19 @@ static void shrink_another(struct arena *arena, unsigned class)
 
 static size_t budget(const struct arena *arena)
 {
+    size_t part = BUDGET_ALL / (atomic_load_explicit(&arenas.count, memory_order_relaxed) + 1);
     size_t share = (arena->span_bytes - arena->free_bytes) / BUDGET_SHARE;
-    return min_size(options.thread_cache, max_size(BUDGET_LEAST, share));
+    part = max_size(min_size(part, BUDGET_MOST), BUDGET_LEAST);
+    return min_size(options.thread_cache, max_size(part, share));
 }
 
-/* A bin that ran dry or over was too small for what the thread does. */
-static void grow(struct arena *arena, unsigned class)
+/* A bin that ran dry or over was too small for what the thread does. Its limit doubles, up to
+ * `most` blocks, as long as the budget lasts. */
+static void grow(struct arena *arena, unsigned class, size_t most)
 {
     size_t limit = arena->limits[class];
-    size_t target = limit == 0 ? first_limit(class) : min_size(limit * 2, stack_most(class));
-    if (target == limit || arena->stacks[class] == NULL)
+    size_t target = limit == 0 ? first_limit(class) : min_size(limit * 2, most);
+    if (target <= limit || arena->stacks[class] == NULL)
         return;
     size_t extra = (target - limit) * sizeclasses[class].size;
     if (limit != 0 && arena->limit_bytes + extra > budget(arena)) {
@@ -361,7 +363,7 @@ static void *refill(struct arena *arena, unsigned class, struct mistake *mistake
 {
     drain_mailbox(arena, mistake);
     arena->refills++;
-    grow(arena, class);
+    grow(arena, class, min_size(2 * refill_most(class), stack_most(class)));
     if (arena->limits[class] == 0) { /* the commons */
         void *block;
         return take_blocks(arena, class, &block + 1, 1) != 0 ? block : NULL;
@@ -385,17 +387,18 @@ static size_t flush_bin(struct arena *arena, unsigned class, size_t count, void 
     struct bin *bin = &arena->cache.bins[class];
     void **stack = arena->stacks[class];
     size_t held = bin_count(arena, class), foreigners = 0;
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count;) {
         struct span *span = span_of(stack[i]);
-        enum span_error error = SPAN_FINE;
-        if (unlikely(span == NULL || span->class != class))
-            error = SPAN_FREED_TWICE; /* its span has gone since it was first freed */
-        else if (likely(span->owner == arena))
-            error = put_block(arena, span, stack[i]);
-        else
-            foreign[foreigners++] = stack[i];
-        if (unlikely(error != SPAN_FINE))
-            *mistake = (struct mistake){error, stack[i]};
+        if (unlikely(span == NULL || span->class != class)) {
+            /* Its span has gone since it was first freed. */
+            *mistake = (struct mistake){SPAN_FREED_TWICE, stack[i++]};
+        } else if (span->owner == arena) {
+            i += put_into(arena, span, stack + i, count - i, mistake);
+        } else {
+            do
+                foreign[foreigners++] = stack[i++];
+            while (i < count && span_holds(span, stack[i]));
+        }
     }
     memmove(stack, stack + count, (held - count) * sizeof *stack);
     bin->top -= count;
@@ -406,12 +409,12 @@ static size_t flush_bin(struct arena *arena, unsigned class, size_t count, void 
  * by a visitor. */
 static void flush_cache(struct arena *arena, bool may_wait, struct mistake *mistake)
 {
-    void *foreign[FLUSH_MOST];
+    void *foreign[BATCH_MOST];
     for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++) {
         struct bin *bin = &arena->cache.bins[class];
         for (size_t left; (left = bin_count(arena, class)) != 0;) {
             size_t count =
-                flush_bin(arena, class, min_size(left, FLUSH_MOST), foreign, mistake);
+                flush_bin(arena, class, min_size(left, BATCH_MOST), foreign, mistake);
             if (count == 0)
                 continue;
             if (may_wait)
@@ -567,11 +570,11 @@ static size_t keep(struct arena *arena, unsigned class, void *block, void **fore
     size_t foreigners = 0;
     if (bin_count(arena, class) >= arena->limits[class]) {
         arena->flushes++;
-        grow(arena, class);
+        grow(arena, class, stack_most(class));
     }
+    size_t count = min_size(max_size(arena->limits[class] / 2, 1), BATCH_MOST);
     if (bin_count(arena, class) >= arena->limits[class])
-        foreigners =
-            flush_bin(arena, class, max_size(arena->limits[class] / 2, 1), foreign, mistake);
+        foreigners = flush_bin(arena, class, count, foreign, mistake);
     *bin->top++ = block;
     drain_mailbox(arena, mistake);
     return foreigners;
@@ -583,7 +586,7 @@ void arena_free(unsigned class, void *block)
     struct arena *arena = current();
     struct bin *bin = &arena->cache.bins[class];
     struct mistake mistake = {SPAN_FINE, NULL};
-    void *foreign[FLUSH_MOST];
+    void *foreign[BATCH_MOST];
     size_t foreigners = 0;
     if (arena == &commons) {
         foreign[0] = block;
@@ -722,10 +725,7 @@ size_t arena_cached_bytes(const struct arena *arena)
 
 size_t arena_count(void)
 {
-    lock_acquire(&arenas.lock);
-    size_t count = arenas.count;
-    lock_release(&arenas.lock);
-    return count;
+    return atomic_load_explicit(&arenas.count, memory_order_relaxed);
 }
 
 /* ---- Fork ------------------------------------------------------------------------------------ */

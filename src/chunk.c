@@ -7,9 +7,6 @@
 /* Pages made accessible at a time, 2 MiB: few calls, and little charged before it is used. */
 #define COMMIT_STEP 64
 
-/* How many runs beyond the committed part are tried before memory counts as refused. */
-#define COMMIT_TRIES 8
-
 /* Guards the making of chunks. */
 static struct lock list_lock;
 static struct chunk *_Atomic first_chunk;
@@ -27,9 +24,12 @@ static struct chunk *next_of(const struct chunk *chunk)
     return atomic_load_explicit(&chunk->next, memory_order_acquire);
 }
 
+/* Which runs the chunk could give, counting what it could commit. */
 static void publish_orders(struct chunk *chunk)
 {
-    atomic_store_explicit(&chunk->orders, chunk->buddy.orders, memory_order_relaxed);
+    size_t rest = chunk->base != NULL ? CHUNK_PAGES - chunk->committed : 0;
+    uint32_t orders = chunk->buddy.orders | (uint32_t)rest; /* at least 2^k pages: bit k or above */
+    atomic_store_explicit(&chunk->orders, orders, memory_order_relaxed);
 }
 
 static void give_to_buddy(struct chunk *chunk, size_t first, size_t pages)
@@ -38,11 +38,11 @@ static void give_to_buddy(struct chunk *chunk, size_t first, size_t pages)
     publish_orders(chunk);
 }
 
-/* Makes the chunk accessible up to the end of a run. */
+/* Makes the chunk accessible up to `end`, or a step further, and the new pages free. */
 static bool commit_up_to(struct chunk *chunk, size_t end)
 {
-    if (likely(end <= chunk->committed))
-        return true;
+    if (end > CHUNK_PAGES)
+        return false;
     size_t target = min_size(round_up(end, COMMIT_STEP), CHUNK_PAGES);
     char *start = chunk->base + chunk->committed * PAGE_SIZE;
     if (!os_commit(start, (target - chunk->committed) * PAGE_SIZE)) {
@@ -50,6 +50,7 @@ static bool commit_up_to(struct chunk *chunk, size_t end)
         if (!os_commit(start, (target - chunk->committed) * PAGE_SIZE))
             return false;
     }
+    give_to_buddy(chunk, chunk->committed, target - chunk->committed);
     chunk->committed = target;
     return true;
 }
@@ -66,28 +67,19 @@ static void claim_states(struct chunk *chunk, size_t first, size_t end, bool *ze
     }
 }
 
-/* Under the chunk's lock. When the kernel refuses to commit pages that were never used, looks for
- * others that were, with the refused ones kept out of the way. */
+/* Under the chunk's lock. */
 static bool take_locked(struct chunk *chunk, size_t pages, size_t alignment, struct run *run)
 {
-    size_t refused[COMMIT_TRIES], refusals = 0, first;
     if (chunk->base == NULL)
         return false;
-    for (;;) {
+    size_t first = buddy_alloc(&chunk->buddy, pages, alignment);
+    if (first == BUDDY_NONE) {
+        size_t block = (size_t)1 << buddy_order(pages, alignment);
+        if (!commit_up_to(chunk, round_up(chunk->committed, block) + block))
+            return false;
         first = buddy_alloc(&chunk->buddy, pages, alignment);
-        if (first == BUDDY_NONE || likely(commit_up_to(chunk, first + pages)))
-            break;
-        refused[refusals++] = first;
-        if (refusals == COMMIT_TRIES) {
-            first = BUDDY_NONE;
-            break;
-        }
     }
-    while (unlikely(refusals != 0))
-        buddy_free(&chunk->buddy, refused[--refusals], pages);
     publish_orders(chunk);
-    if (first == BUDDY_NONE)
-        return false;
     run->chunk = chunk;
     run->first = first;
     run->pages = pages;
@@ -153,7 +145,7 @@ static bool map_chunk(void)
     lock_acquire(&chunk->lock);
     chunk->base = base;
     chunk->committed = 0;
-    buddy_init(&chunk->buddy, CHUNK_PAGES);
+    buddy_init(&chunk->buddy, 0);
     pagemap_set_chunk(base, chunk);
     publish_orders(chunk);
     lock_release(&chunk->lock);
@@ -182,11 +174,8 @@ bool chunk_extend(struct chunk *chunk, size_t first, size_t pages, size_t more)
     size_t end = first + pages;
     bool zero;
     lock_acquire(&chunk->lock);
-    bool taken = buddy_take(&chunk->buddy, end, more);
-    if (taken && !commit_up_to(chunk, end + more)) {
-        buddy_free(&chunk->buddy, end, more);
-        taken = false;
-    }
+    bool taken = (end + more <= chunk->committed || commit_up_to(chunk, end + more)) &&
+                 buddy_take(&chunk->buddy, end, more);
     if (taken)
         claim_states(chunk, end, end + more, &zero);
     publish_orders(chunk);
@@ -272,17 +261,22 @@ static size_t sweep_chunk(struct chunk *chunk, bool everything)
 static void unmap_if_empty(struct chunk *chunk, size_t *spare)
 {
     lock_acquire(&chunk->lock);
-    bool empty = chunk->base != NULL && chunk->buddy.free_pages == CHUNK_PAGES &&
+    bool empty = chunk->base != NULL && chunk->buddy.free_pages == chunk->committed &&
                  !bits_any(chunk->free_state[PAGE_OLD], 0, CHUNK_PAGES) &&
                  !bits_any(chunk->free_state[PAGE_YOUNG], 0, CHUNK_PAGES);
     if (empty && *spare != 0) {
         (*spare)--;
-    } else if (empty && os_unmap(chunk->base, CHUNK_SIZE)) {
+    } else if (empty) {
+        /* Forgotten before they are given back: from then on the addresses may be anyone's. */
         pagemap_set_chunk(chunk->base, NULL);
-        chunk->base = NULL;
-        chunk->buddy.orders = 0;
-        bits_clear(chunk->free_state[PAGE_LAZY], 0, CHUNK_PAGES);
-        publish_orders(chunk);
+        if (os_unmap(chunk->base, CHUNK_SIZE)) {
+            chunk->base = NULL;
+            chunk->buddy.orders = 0;
+            bits_clear(chunk->free_state[PAGE_LAZY], 0, CHUNK_PAGES);
+            publish_orders(chunk);
+        } else {
+            pagemap_set_chunk(chunk->base, chunk);
+        }
     }
     lock_release(&chunk->lock);
 }
@@ -338,7 +332,8 @@ void chunk_count(struct chunk_totals *totals)
         lock_acquire(&chunk->lock);
         if (chunk->base != NULL) {
             totals->mapped_bytes += CHUNK_SIZE;
-            totals->free_bytes += chunk->buddy.free_pages * PAGE_SIZE;
+            totals->free_bytes +=
+                (chunk->buddy.free_pages + CHUNK_PAGES - chunk->committed) * PAGE_SIZE;
             totals->dirty_bytes += (bits_count(chunk->free_state[PAGE_OLD], 0, CHUNK_PAGES) +
                                     bits_count(chunk->free_state[PAGE_YOUNG], 0, CHUNK_PAGES)) *
                                    PAGE_SIZE;

@@ -9,8 +9,8 @@
  * and young, dirty and old, or lazily purged (MADV_FREE: not ours to purge again, not known to be
  * zero). A sweep purges the old and makes the young ones old.
  *
- * Pages from `committed` on were never used and are not accessible yet: under strict overcommit a
- * process is charged for what it uses, not for whole chunks.
+ * Pages from `committed` on were never used, are not accessible yet and not in the buddy: under
+ * strict overcommit a process is charged for what it uses, not for whole chunks.
  */
 #ifndef EBB_CHUNK_H
 #define EBB_CHUNK_H
@@ -25,7 +25,7 @@ enum page_state { PAGE_YOUNG, PAGE_OLD, PAGE_LAZY, PAGE_STATES };
 
 struct chunk {
     struct lock lock;
-    _Atomic uint32_t orders; /* buddy.orders for those who look without the lock: a hint */
+    _Atomic uint32_t orders; /* sizes of runs it could give, for who looks without the lock */
     char *base;              /* NULL: this record is not in use */
     struct chunk *_Atomic next;
     size_t committed;   /* pages, from the base */

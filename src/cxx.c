@@ -44,11 +44,27 @@ void _ZdaPvmSt11align_val_t(void *pointer, size_t size, size_t alignment);
 void _ZdlPvSt11align_val_tRKSt9nothrow_t(void *pointer, size_t alignment, nothrow tag);
 void _ZdaPvSt11align_val_tRKSt9nothrow_t(void *pointer, size_t alignment, nothrow tag);
 
-/* The next definition of name in the order of the loader. A program that calls operator new has a
- * C++ runtime; without one there is nobody to throw. */
+/* The definition of name in a C++ runtime that was loaded for a plugin alone (RTLD_LOCAL, as
+ * interpreters load their extensions), where a search in the loader's order does not see it. */
+static void *definition_in_runtime(const char *name)
+{
+    static const char *const runtimes[] = {"libstdc++.so.6", "libc++.so.1"};
+    void *found = NULL;
+    for (size_t i = 0; i < sizeof runtimes / sizeof *runtimes && found == NULL; i++) {
+        void *runtime = dlopen(runtimes[i], RTLD_LAZY | RTLD_NOLOAD);
+        if (runtime != NULL)
+            found = dlsym(runtime, name);
+    }
+    return found;
+}
+
+/* The next definition of name in line. A program that calls operator new has a C++ runtime;
+ * without one there is nobody to throw. */
 static cold void *next_definition(const char *name)
 {
     void *next = dlsym(RTLD_NEXT, name);
+    if (next == NULL)
+        next = definition_in_runtime(name);
     if (next == NULL) {
         text_warn("%s: out of memory, and no C++ runtime to throw bad_alloc", name);
         abort();

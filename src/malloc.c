@@ -75,7 +75,7 @@ cold void *api_alloc_aligned(size_t alignment, size_t size)
         /* A class of a multiple of the alignment has all its blocks aligned (sizeclass.h). */
         size_t rounded = round_up(max_size(size, 1), alignment);
         if (rounded <= SMALL_MAX)
-            return API(malloc)(rounded);
+            return api_alloc(rounded);
     }
     return alloc_with_retry(size, alignment, &zero);
 }

@@ -48,6 +48,8 @@ static bool parse_number(const char *text, enum option_kind kind, size_t *value)
         if (*text == 'B')
             text++;
     }
+    if (kind == OPTION_MILLISECONDS && strcmp(text, " ms") == 0)
+        text++; /* as option_print writes it */
     if (kind == OPTION_MILLISECONDS && strcmp(text, "ms") == 0)
         text += 2;
     *value = number;

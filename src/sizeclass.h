@@ -5,8 +5,8 @@
  * A up to 32 KiB divides the class of any size that is a multiple of A, and spans begin at a page,
  * so aligned blocks need no padding.
  *
- * Pages per span: the fewest, up to 8, that hold at least 8 blocks with at most 1/32 lost at the
- * end (at least 4 blocks where 8 do not fit).
+ * Pages per span: 1, 2, 4 or 8, since a buddy's runs of other lengths leave holes; the fewest that
+ * hold at least 8 blocks with at most 1/32 lost at the end, or else what loses least.
  */
 #ifndef EBB_SIZECLASS_H
 #define EBB_SIZECLASS_H
@@ -59,32 +59,32 @@
     X(42, 2304, 2560, 2)   \
     X(43, 2560, 2816, 2)   \
     X(44, 2816, 3072, 2)   \
-    X(45, 3072, 3328, 3)   \
+    X(45, 3072, 3328, 4)   \
     X(46, 3328, 3584, 1)   \
     X(47, 3584, 3840, 2)   \
     X(48, 3840, 4096, 1)   \
     X(49, 4096, 4608, 2)   \
-    X(50, 4608, 5120, 3)   \
-    X(51, 5120, 5632, 3)   \
-    X(52, 5632, 6144, 3)   \
-    X(53, 6144, 6656, 5)   \
+    X(50, 4608, 5120, 4)   \
+    X(51, 5120, 5632, 4)   \
+    X(52, 5632, 6144, 4)   \
+    X(53, 6144, 6656, 8)   \
     X(54, 6656, 7168, 2)   \
     X(55, 7168, 7680, 4)   \
     X(56, 7680, 8192, 2)   \
     X(57, 8192, 9216, 4)   \
-    X(58, 9216, 10240, 5)  \
-    X(59, 10240, 11264, 6) \
-    X(60, 11264, 12288, 3) \
-    X(61, 12288, 13312, 5) \
+    X(58, 9216, 10240, 8)  \
+    X(59, 10240, 11264, 8) \
+    X(60, 11264, 12288, 8) \
+    X(61, 12288, 13312, 8) \
     X(62, 13312, 14336, 4) \
     X(63, 14336, 15360, 8) \
     X(64, 15360, 16384, 4) \
     X(65, 16384, 18432, 8) \
-    X(66, 18432, 20480, 5) \
-    X(67, 20480, 22528, 7) \
-    X(68, 22528, 24576, 6) \
-    X(69, 24576, 26624, 5) \
-    X(70, 26624, 28672, 7) \
+    X(66, 18432, 20480, 4) \
+    X(67, 20480, 22528, 8) \
+    X(68, 22528, 24576, 4) \
+    X(69, 24576, 26624, 8) \
+    X(70, 26624, 28672, 8) \
     X(71, 28672, 30720, 4) \
     X(72, 30720, 32768, 8)
 

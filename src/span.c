@@ -11,14 +11,7 @@ static size_t record_size(unsigned words)
 
 const char *span_error_text(enum span_error error)
 {
-    switch (error) {
-    case SPAN_MISALIGNED:
-        return "points into a block, not at its start";
-    case SPAN_FREED_TWICE:
-        return "freed twice";
-    default:
-        return "not a block of this allocator";
-    }
+    return error == SPAN_MISALIGNED ? "points into a block, not at its start" : "freed twice";
 }
 
 static void set_all_free(struct span *span)
@@ -87,20 +80,72 @@ size_t span_take(struct span *span, void **end, size_t wanted)
     return count;
 }
 
-enum span_error span_put(struct span *span, void *block)
+/* Where a block is in its span's bitmap. */
+struct place {
+    size_t word;
+    uint64_t bit;
+};
+
+/* False, and told, when no block of the span begins at this address. */
+static always_inline bool find_place(const struct span *span, const struct sizeclass *info,
+                                     void *block, struct place *place, struct mistake *mistake)
 {
-    const struct sizeclass *info = &sizeclasses[span->class];
     size_t offset = (size_t)((char *)block - span->base);
     size_t index = offset * (uint64_t)info->inverse >> 32;
-    if (unlikely(index * info->size != offset || index >= span->capacity))
-        return SPAN_MISALIGNED;
-    size_t word = index / 64;
-    uint64_t bit = (uint64_t)1 << (index % 64);
-    if (unlikely(span->free[word] & bit))
-        return SPAN_FREED_TWICE;
-    span->free[word] |= bit;
-    if (word < span->first_word)
-        span->first_word = (uint8_t)word;
-    span->free_count++;
-    return SPAN_FINE;
+    if (unlikely(index * info->size != offset || index >= info->capacity)) {
+        *mistake = (struct mistake){SPAN_MISALIGNED, block};
+        return false;
+    }
+    *place = (struct place){index / 64, (uint64_t)1 << (index % 64)};
+    return true;
+}
+
+/* False, and told, when the block is free already. */
+static always_inline bool set_free(uint64_t *bits, uint64_t bit, void *block,
+                                   struct mistake *mistake)
+{
+    if (unlikely(*bits & bit)) {
+        *mistake = (struct mistake){SPAN_FREED_TWICE, block};
+        return false;
+    }
+    *bits |= bit;
+    return true;
+}
+
+/* Up to 64 blocks in the span: the bitmap stays in a register. Blocks of 512 bytes and more are
+ * brought back most often, since few of them fit into a cache. */
+static size_t put_in_word(struct span *span, void *const *blocks, size_t count,
+                          struct mistake *mistake)
+{
+    const struct sizeclass *info = &sizeclasses[span->class];
+    uint64_t bits = span->free[0];
+    size_t put = 0, i = 0;
+    struct place place;
+    do
+        put += find_place(span, info, blocks[i], &place, mistake) &&
+               set_free(&bits, place.bit, blocks[i], mistake);
+    while (++i < count && span_holds(span, blocks[i]));
+    span->free[0] = bits;
+    span->first_word = 0;
+    span->free_count += (uint16_t)put;
+    return i;
+}
+
+size_t span_put(struct span *span, void *const *blocks, size_t count, struct mistake *mistake)
+{
+    if (span->words == 1)
+        return put_in_word(span, blocks, count, mistake);
+    const struct sizeclass *info = &sizeclasses[span->class];
+    size_t lowest = span->first_word, put = 0, i = 0;
+    struct place place;
+    do {
+        if (find_place(span, info, blocks[i], &place, mistake) &&
+            set_free(&span->free[place.word], place.bit, blocks[i], mistake)) {
+            lowest = min_size(lowest, place.word);
+            put++;
+        }
+    } while (++i < count && span_holds(span, blocks[i]));
+    span->first_word = (uint8_t)lowest;
+    span->free_count += (uint16_t)put;
+    return i;
 }

@@ -29,7 +29,14 @@ struct span {
 };
 
 /* What span_put can find wrong with a block. */
-enum span_error { SPAN_FINE, SPAN_MISALIGNED, SPAN_FREED_TWICE, SPAN_NOT_OURS };
+enum span_error { SPAN_FINE, SPAN_MISALIGNED, SPAN_FREED_TWICE };
+
+/* A block that should not have been freed, kept until no lock is held: the program may handle
+ * SIGABRT, and allocate there. */
+struct mistake {
+    enum span_error error;
+    void *block;
+};
 
 /* What to tell the user about it (text.h). */
 const char *span_error_text(enum span_error error);
@@ -44,8 +51,16 @@ void span_destroy(struct span *span);
  * is end[-1]. Returns how many. */
 size_t span_take(struct span *span, void **end, size_t wanted);
 
-/* Marks a block free again, after checking that it is one and that it is not free already. */
-enum span_error span_put(struct span *span, void *block);
+/* Marks blocks free again, from the first one on as long as they lie in the span, after checking
+ * of each that it is a block and not free already. Returns how many it looked at, at least one,
+ * the first of which must lie in the span. A block with an error is left out and told as
+ * a mistake. */
+size_t span_put(struct span *span, void *const *blocks, size_t count, struct mistake *mistake);
+
+static inline bool span_holds(const struct span *span, const void *block)
+{
+    return (uintptr_t)block - (uintptr_t)span->base < span->pages * PAGE_SIZE;
+}
 
 /* The span that holds a block, or NULL when none does (any more): any address with a small class
  * in the page map may be asked for. */

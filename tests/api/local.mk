@@ -1,0 +1,99 @@
+# tests/api: the API, call by call, as a preloaded program meets it. tests/run preloads the library.
+
+api_tests = \
+	tests/api/aligned \
+	tests/api/calloc \
+	tests/api/control \
+	tests/api/dlopen \
+	tests/api/errno \
+	tests/api/errors \
+	tests/api/limits \
+	tests/api/malloc \
+	tests/api/operators \
+	tests/api/options \
+	tests/api/realloc \
+	tests/api/sized_free \
+	tests/api/trim \
+	tests/api/usable_size
+
+check_PROGRAMS += $(api_tests)
+TESTS += $(api_tests) tests/api/exports.sh
+EXTRA_DIST += tests/api/exports.sh
+
+api_support = tests/api/support.c tests/api/support.h
+
+# Without -fno-builtin the compiler may leave out the very calls that are tested.
+api_cflags = $(AM_CFLAGS) $(CMOCKA_CFLAGS) -fno-builtin -pthread
+api_cxxflags = $(AM_CXXFLAGS) $(CMOCKA_CFLAGS) -fno-builtin -pthread
+api_libs = $(CMOCKA_LIBS) -ldl -lpthread
+
+tests_api_aligned_SOURCES = tests/api/aligned.c $(api_support)
+tests_api_aligned_CFLAGS = $(api_cflags)
+tests_api_aligned_LDADD = $(api_libs)
+
+tests_api_calloc_SOURCES = tests/api/calloc.c $(api_support)
+tests_api_calloc_CFLAGS = $(api_cflags)
+tests_api_calloc_LDADD = $(api_libs)
+
+tests_api_control_SOURCES = tests/api/control.c $(api_support)
+tests_api_control_CFLAGS = $(api_cflags)
+tests_api_control_LDADD = $(api_libs)
+
+tests_api_dlopen_SOURCES = tests/api/dlopen.c $(api_support)
+tests_api_dlopen_CFLAGS = $(api_cflags)
+tests_api_dlopen_LDADD = $(api_libs)
+
+tests_api_errno_SOURCES = tests/api/errno.c $(api_support)
+tests_api_errno_CFLAGS = $(api_cflags)
+tests_api_errno_LDADD = $(api_libs)
+
+tests_api_errors_SOURCES = tests/api/errors.c $(api_support)
+tests_api_errors_CFLAGS = $(api_cflags)
+tests_api_errors_LDADD = $(api_libs)
+
+tests_api_limits_SOURCES = tests/api/limits.c $(api_support)
+tests_api_limits_CFLAGS = $(api_cflags)
+tests_api_limits_LDADD = $(api_libs)
+
+tests_api_malloc_SOURCES = tests/api/malloc.c $(api_support)
+tests_api_malloc_CFLAGS = $(api_cflags)
+tests_api_malloc_LDADD = $(api_libs)
+
+tests_api_options_SOURCES = tests/api/options.c $(api_support)
+tests_api_options_CFLAGS = $(api_cflags)
+tests_api_options_LDADD = $(api_libs)
+
+tests_api_realloc_SOURCES = tests/api/realloc.c $(api_support)
+tests_api_realloc_CFLAGS = $(api_cflags)
+tests_api_realloc_LDADD = $(api_libs)
+
+tests_api_sized_free_SOURCES = tests/api/sized_free.c $(api_support)
+tests_api_sized_free_CFLAGS = $(api_cflags)
+tests_api_sized_free_LDADD = $(api_libs)
+
+tests_api_trim_SOURCES = tests/api/trim.c $(api_support)
+tests_api_trim_CFLAGS = $(api_cflags)
+tests_api_trim_LDADD = $(api_libs)
+
+tests_api_usable_size_SOURCES = tests/api/usable_size.c $(api_support)
+tests_api_usable_size_CFLAGS = $(api_cflags)
+tests_api_usable_size_LDADD = $(api_libs)
+
+tests_api_operators_SOURCES = tests/api/operators.cc $(api_support)
+tests_api_operators_CFLAGS = $(api_cflags)
+tests_api_operators_CXXFLAGS = $(api_cxxflags)
+tests_api_operators_LDADD = $(api_libs)
+
+# Modules for tests/api/dlopen. A -rpath is what makes libtool build a shared one; they are never
+# installed.
+check_LTLIBRARIES += tests/api/plugin.la tests/api/interposer.la
+api_module_ldflags = -module -avoid-version -shared -rpath /nowhere
+
+tests_api_plugin_la_SOURCES = tests/api/plugin.cc
+tests_api_plugin_la_CXXFLAGS = $(AM_CXXFLAGS) -fno-builtin
+tests_api_plugin_la_LDFLAGS = $(api_module_ldflags)
+
+tests_api_interposer_la_SOURCES = tests/api/interposer.c
+tests_api_interposer_la_CFLAGS = $(AM_CFLAGS) -fno-builtin
+tests_api_interposer_la_LDFLAGS = $(api_module_ldflags)
+tests_api_interposer_la_LIBADD = -ldl

@@ -1,0 +1,301 @@
+/* realloc and reallocarray: every border crossed both ways, and the old block safe on failure. */
+#include "support.h"
+
+#include <malloc.h>
+
+static void realloc_of_null_is_malloc(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < border_size_count; i++) {
+        char *block = realloc(NULL, border_sizes[i]);
+        assert_non_null(block);
+        assert_true(is_aligned(block, BLOCK_ALIGNMENT));
+        fill(block, border_sizes[i], i);
+        assert_int_equal(first_bad_byte(block, border_sizes[i], i), border_sizes[i]);
+        free(block);
+    }
+}
+
+static void realloc_of_null_to_zero_gives_a_unique_block(void **state)
+{
+    (void)state;
+    void *first = realloc(NULL, 0);
+    void *second = realloc(NULL, 0);
+    assert_non_null(first);
+    assert_non_null(second);
+    assert_ptr_not_equal(first, second);
+    free(first);
+    free(second);
+}
+
+static void realloc_to_zero_gives_null_and_keeps_errno(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < border_size_count; i++) {
+        void *block = malloc(border_sizes[i]);
+        assert_non_null(block);
+        errno = EDOM;
+        assert_null(realloc(block, opaque(0)));
+        assert_int_equal(errno, EDOM);
+    }
+}
+
+/* If it did not free, this would take 64 GiB of addresses and then 64 MiB of small blocks. */
+static void realloc_to_zero_over_and_over(void *unused)
+{
+    (void)unused;
+    const size_t before = resident_bytes();
+    limit_address_space(4096 * MIB);
+    for (size_t i = 0; i < 64 * 1024; i++) {
+        void *block = malloc(MIB);
+        child_check(block != NULL);
+        child_check(realloc(block, opaque(0)) == NULL);
+    }
+    for (size_t i = 0; i < 64 * MIB; i += 64) {
+        char *block = malloc(64);
+        child_check(block != NULL);
+        *block = 1;
+        child_check(realloc(block, opaque(0)) == NULL);
+    }
+    child_check(resident_bytes() < before + 16 * MIB);
+}
+
+static void realloc_to_zero_frees_the_block(void **state)
+{
+    (void)state;
+    struct child_end end;
+    run_child(&end, realloc_to_zero_over_and_over, NULL);
+    assert_child_passed(&end);
+}
+
+/* A block of one size made into one of another size; what both hold must be the same. */
+static void resize_and_verify(size_t from, size_t to)
+{
+    const size_t kept = from < to ? from : to;
+    char *block = malloc(from);
+    assert_non_null(block);
+    block[from - 1] = 1;
+    fill(block, kept, from ^ to);
+    block = realloc(block, to);
+    assert_non_null(block);
+    assert_true(is_aligned(block, BLOCK_ALIGNMENT));
+    assert_true(malloc_usable_size(block) >= to);
+    assert_int_equal(first_bad_byte(block, kept, from ^ to), kept);
+    /* What is new must be there: here and there a byte of it, and the last. */
+    for (size_t offset = kept; offset < to; offset += 64 * KIB)
+        block[offset] = 1;
+    block[to - 1] = 1;
+    free(block);
+}
+
+static void data_is_kept_between_every_two_sizes(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < border_size_count; i++)
+        for (size_t j = 0; j < border_size_count; j++)
+            resize_and_verify(border_sizes[i], border_sizes[j]);
+}
+
+static void data_is_kept_between_all_small_sizes(void **state)
+{
+    (void)state;
+    for (size_t from = 1; from <= 300; from++)
+        for (size_t to = 1; to <= 300; to++)
+            resize_and_verify(from, to);
+}
+
+/* One block wanders through the sizes, with neighbours that must not notice. */
+static void a_block_resized_many_times_keeps_its_data_and_its_neighbours(void **state)
+{
+    (void)state;
+    enum { count = 16, steps = 40000 };
+    char *blocks[count] = {0};
+    size_t sizes[count] = {0};
+    uint64_t random = 99;
+    for (int step = 0; step < steps; step++) {
+        const size_t i = next_random(&random) % count;
+        const size_t size = 1 + random_size(&random, step % 64 == 0 ? 6 * MIB : 60000);
+        const size_t kept = size < sizes[i] ? size : sizes[i];
+        blocks[i] = realloc(blocks[i], size);
+        assert_non_null(blocks[i]);
+        assert_int_equal(first_bad_byte(blocks[i], kept, i), kept);
+        fill(blocks[i], size, i);
+        sizes[i] = size;
+    }
+    for (int i = 0; i < count; i++) {
+        assert_int_equal(first_bad_byte(blocks[i], sizes[i], i), sizes[i]);
+        free(blocks[i]);
+    }
+}
+
+static void growing_byte_by_byte_keeps_the_data(void **state)
+{
+    (void)state;
+    unsigned char *block = NULL;
+    for (size_t size = 1; size <= 70000; size++) {
+        block = realloc(block, size);
+        assert_non_null(block);
+        block[size - 1] = (unsigned char)(size * 31);
+    }
+    for (size_t size = 70000; size > 0; size--) {
+        block = realloc(block, size);
+        assert_non_null(block);
+        assert_int_equal(block[size - 1], (unsigned char)(size * 31));
+    }
+    free(block);
+}
+
+static void an_aligned_block_can_be_resized(void **state)
+{
+    (void)state;
+    for (size_t alignment = 16; alignment <= MIB; alignment *= 2) {
+        for (size_t i = 0; i < border_size_count; i += 3) {
+            char *block = memalign(alignment, 1000);
+            assert_non_null(block);
+            fill(block, 1000, i);
+            block = realloc(block, border_sizes[i]);
+            assert_non_null(block);
+            const size_t kept = border_sizes[i] < 1000 ? border_sizes[i] : 1000;
+            assert_int_equal(first_bad_byte(block, kept, i), kept);
+            free(block);
+        }
+    }
+}
+
+static void shrink_many_blocks(void *unused)
+{
+    (void)unused;
+    enum { count = 512 };
+    void *blocks[count];
+    const size_t before = resident_bytes();
+    /* 4 GiB if the tails were kept; a few MiB when they are given up. */
+    for (int i = 0; i < count; i++) {
+        blocks[i] = malloc(8 * MIB);
+        child_check(blocks[i] != NULL);
+        memset(blocks[i], 1, 8 * MIB);
+        blocks[i] = realloc(blocks[i], 100);
+        child_check(blocks[i] != NULL);
+    }
+    child_check(resident_bytes() < before + 64 * MIB);
+    for (int i = 0; i < count; i++)
+        free(blocks[i]);
+}
+
+static void shrinking_gives_up_the_rest(void **state)
+{
+    (void)state;
+    struct child_end end;
+    run_child(&end, shrink_many_blocks, NULL);
+    assert_child_passed(&end);
+}
+
+static void a_failed_realloc_leaves_the_old_block_intact(void **state)
+{
+    (void)state;
+    const size_t impossible[] = {PTRDIFF_MAX,  (size_t)PTRDIFF_MAX + 1, SIZE_MAX,
+                                 SIZE_MAX - 8, SIZE_MAX - 4096,         (size_t)1 << 60};
+    for (size_t i = 0; i < border_size_count; i++) {
+        const size_t size = border_sizes[i];
+        char *block = malloc(size);
+        assert_non_null(block);
+        fill(block, size, i);
+        for (size_t j = 0; j < sizeof impossible / sizeof *impossible; j++) {
+            assert_out_of_memory(realloc(opaque_pointer(block), opaque(impossible[j])));
+            assert_out_of_memory(reallocarray(opaque_pointer(block), opaque(impossible[j]), 1));
+        }
+        assert_int_equal(first_bad_byte(block, size, i), size);
+        block = realloc(block, size + 1);
+        assert_non_null(block);
+        assert_int_equal(first_bad_byte(block, size, i), size);
+        free(block);
+    }
+}
+
+static void sizes_near_size_max_never_wrap_around_to_a_success(void **state)
+{
+    (void)state;
+    char *block = malloc(100);
+    assert_non_null(block);
+    fill(block, 100, 5);
+    for (size_t below = 0; below <= 70000; below++) {
+        assert_out_of_memory(realloc(opaque_pointer(block), opaque(SIZE_MAX - below)));
+        assert_out_of_memory(realloc(NULL, opaque(PTRDIFF_MAX + below + 1)));
+    }
+    assert_int_equal(first_bad_byte(block, 100, 5), 100);
+    free(block);
+}
+
+static void reallocarray_makes_room_for_the_product(void **state)
+{
+    (void)state;
+    char *block = NULL;
+    size_t held = 0;
+    for (size_t number = 1; number <= 3000; number += number / 3 + 1) {
+        for (size_t size = 1; size <= 3000; size += size / 3 + 1) {
+            const size_t product = number * size;
+            const size_t kept = held < product ? held : product;
+            block = reallocarray(block, number, size);
+            assert_non_null(block);
+            assert_int_equal(first_bad_byte(block, kept, 3), kept);
+            fill(block, product, 3);
+            held = product;
+        }
+    }
+    free(block);
+}
+
+static void reallocarray_refuses_products_that_overflow(void **state)
+{
+    (void)state;
+    const size_t half = (size_t)1 << 32; /* half * half is 2^64, which wraps to 0 */
+    char *block = malloc(1000);
+    assert_non_null(block);
+    fill(block, 1000, 8);
+    for (size_t factor = 2; factor <= 1 << 20; factor += factor / 16 + 1) {
+        const size_t number = SIZE_MAX / factor + 1;
+        assert_out_of_memory(reallocarray(opaque_pointer(block), opaque(number), opaque(factor)));
+        assert_out_of_memory(reallocarray(opaque_pointer(block), opaque(factor), opaque(number)));
+        assert_out_of_memory(reallocarray(NULL, opaque(number), opaque(factor)));
+        assert_out_of_memory(
+            reallocarray(opaque_pointer(block), opaque(PTRDIFF_MAX / factor + 1), factor));
+    }
+    assert_out_of_memory(reallocarray(opaque_pointer(block), opaque(half), opaque(half)));
+    assert_int_equal(first_bad_byte(block, 1000, 8), 1000);
+    free(block);
+}
+
+static void reallocarray_to_zero_frees_and_gives_null(void **state)
+{
+    (void)state;
+    errno = EDOM;
+    assert_null(reallocarray(malloc(100), opaque(0), 10));
+    assert_null(reallocarray(malloc(100), 10, opaque(0)));
+    assert_null(reallocarray(malloc(40 * MIB), opaque(0), opaque(SIZE_MAX)));
+    assert_int_equal(errno, EDOM);
+    void *block = reallocarray(NULL, 0, 10);
+    assert_non_null(block);
+    free(block);
+}
+
+int main(void)
+{
+    require_library();
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(realloc_of_null_is_malloc),
+        cmocka_unit_test(realloc_of_null_to_zero_gives_a_unique_block),
+        cmocka_unit_test(realloc_to_zero_gives_null_and_keeps_errno),
+        cmocka_unit_test(realloc_to_zero_frees_the_block),
+        cmocka_unit_test(data_is_kept_between_every_two_sizes),
+        cmocka_unit_test(data_is_kept_between_all_small_sizes),
+        cmocka_unit_test(a_block_resized_many_times_keeps_its_data_and_its_neighbours),
+        cmocka_unit_test(growing_byte_by_byte_keeps_the_data),
+        cmocka_unit_test(an_aligned_block_can_be_resized),
+        cmocka_unit_test(shrinking_gives_up_the_rest),
+        cmocka_unit_test(a_failed_realloc_leaves_the_old_block_intact),
+        cmocka_unit_test(sizes_near_size_max_never_wrap_around_to_a_success),
+        cmocka_unit_test(reallocarray_makes_room_for_the_product),
+        cmocka_unit_test(reallocarray_refuses_products_that_overflow),
+        cmocka_unit_test(reallocarray_to_zero_frees_and_gives_null),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

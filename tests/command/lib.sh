@@ -1,0 +1,39 @@
+# shellcheck shell=bash
+# What the tests of this folder share. Each names what it expects; the first surprise ends the test.
+# shellcheck disable=SC2034 # out and err are for the tests
+set -euo pipefail
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+fail() {
+    printf 'FAILED: %s\n' "$*"
+    exit 1
+}
+
+skip() {
+    printf '%s\n' "$*"
+    exit 77
+}
+
+# expect_run STATUS COMMAND…: runs it; its output is then in $out and $err.
+expect_run() {
+    local expected=$1 status=0
+    shift
+    "$@" >"$scratch/out" 2>"$scratch/err" || status=$?
+    out=$(<"$scratch/out") err=$(<"$scratch/err")
+    [ "$status" = "$expected" ] ||
+        fail "$*: exit status $status and not $expected; stderr: $err"
+}
+
+# expect WHAT TEXT PATTERN: TEXT must match the whole shell pattern.
+expect() {
+    # shellcheck disable=SC2053 # the pattern is one
+    [[ $2 == $3 ]] || fail "$1: expected '$3', got '$2'"
+}
+
+# One line on stderr, no more, that matches.
+expect_complaint() {
+    expect "stderr" "$err" "$1"
+    [ "$(wc -l <"$scratch/err")" = 1 ] || fail "more than one line on stderr: $err"
+}

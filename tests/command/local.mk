@@ -1,0 +1,12 @@
+# tests/command: the command `ebb`, and what is installed.
+
+command_tests = \
+	tests/command/ebb.sh \
+	tests/command/format.sh \
+	tests/command/install.sh \
+	tests/command/library.sh \
+	tests/command/manual.sh \
+	tests/command/warnings.sh
+
+TESTS += $(command_tests)
+EXTRA_DIST += $(command_tests) tests/command/lib.sh

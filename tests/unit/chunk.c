@@ -1,0 +1,590 @@
+/* Chunks: runs, the two generations of dirty pages, the commit frontier, and what a chunk does when
+ * the kernel refuses. Each test begins and ends without a chunk.
+ */
+#include "support.h"
+
+#include <pthread.h>
+#include <unistd.h>
+
+#include "chunk.h"
+#include "options.h"
+#include "pagemap.h"
+
+/* Pages made accessible at a time (chunk.c). */
+enum { COMMIT_STEP = 64 };
+
+static struct chunk *home;
+
+static int start(void **state)
+{
+    (void)state;
+    os_init();
+    options_init();
+    return 0;
+}
+
+static size_t mapped_bytes(void)
+{
+    struct chunk_totals totals;
+    chunk_count(&totals);
+    return totals.mapped_bytes;
+}
+
+static size_t dirty_bytes(void)
+{
+    struct chunk_totals totals;
+    chunk_count(&totals);
+    return totals.dirty_bytes;
+}
+
+static int no_chunks(void **state)
+{
+    (void)state;
+    options.advice = ADVICE_DONTNEED;
+    chunk_sweep(true, 0);
+    home = NULL;
+    return mapped_bytes() == 0 ? 0 : -1;
+}
+
+static struct run take(size_t pages)
+{
+    struct run run;
+    assert_true(chunk_take(&home, pages, 1, &run));
+    assert_int_equal(run.pages, pages);
+    assert_ptr_equal(run.start, run.chunk->base + run.first * PAGE_SIZE);
+    assert_ptr_equal(pagemap_chunk(run.start), run.chunk);
+    return run;
+}
+
+static void give(const struct run *run)
+{
+    chunk_give(run->chunk, run->first, run->pages);
+}
+
+static size_t bytes_of(const struct run *run)
+{
+    return run->pages * PAGE_SIZE;
+}
+
+static struct run take_written(size_t pages)
+{
+    struct run run = take(pages);
+    memset(run.start, 0x5a, bytes_of(&run));
+    return run;
+}
+
+/* ---- Runs ------------------------------------------------------------------------------------ */
+
+static void runs_are_taken_lowest_first_from_aligned_chunks(void **state)
+{
+    (void)state;
+    struct run first = take(1), second = take(3), third = take(1);
+    assert_int_equal((uintptr_t)first.chunk->base % CHUNK_SIZE, 0);
+    assert_int_equal(first.first, 0);
+    assert_int_equal(third.first, 1); /* fits before the run of three, which is at 4 */
+    assert_int_equal(second.first, 4);
+    give(&first);
+    give(&second);
+    give(&third);
+}
+
+static void runs_stand_at_every_alignment_that_is_asked_for(void **state)
+{
+    (void)state;
+    for (size_t alignment = 1; alignment <= CHUNK_PAGES; alignment *= 2) {
+        struct run runs[2];
+        for (size_t i = 0; i < 2; i++) {
+            assert_true(chunk_take(&home, 3, alignment, &runs[i]));
+            assert_int_equal((uintptr_t)runs[i].start % (alignment * PAGE_SIZE), 0);
+            memset(runs[i].start, 1, bytes_of(&runs[i]));
+        }
+        give(&runs[0]);
+        give(&runs[1]);
+    }
+}
+
+static void home_is_preferred_and_then_what_others_have_free(void **state)
+{
+    (void)state;
+    struct chunk *other_home = NULL;
+    struct run whole = take(CHUNK_PAGES - 1), second;
+    assert_true(chunk_take(&other_home, CHUNK_PAGES, 1, &second));
+    assert_ptr_not_equal(whole.chunk, second.chunk);
+    assert_ptr_equal(other_home, second.chunk);
+    chunk_give(second.chunk, 0, CHUNK_PAGES);
+    /* Both have a page; each home gives its own. */
+    struct run mine = take(1), theirs;
+    assert_true(chunk_take(&other_home, 1, 1, &theirs));
+    assert_ptr_equal(mine.chunk, whole.chunk);
+    assert_ptr_equal(theirs.chunk, second.chunk);
+    /* Home is full now: the other chunk serves, and becomes home. */
+    struct run next = take(1);
+    assert_ptr_equal(next.chunk, second.chunk);
+    assert_ptr_equal(home, second.chunk);
+    assert_int_equal(mapped_bytes(), 2 * CHUNK_SIZE);
+    give(&whole);
+    give(&mine);
+    give(&theirs);
+    give(&next);
+}
+
+static void a_run_is_extended_only_into_free_pages(void **state)
+{
+    (void)state;
+    struct run run = take(4), next = take(4);
+    assert_int_equal(next.first, run.first + 4);
+    assert_false(chunk_extend(run.chunk, run.first, 4, 1));
+    give(&next);
+    assert_true(chunk_extend(run.chunk, run.first, 4, 3));
+    assert_int_equal(take(1).first, run.first + 7);
+    assert_false(chunk_extend(run.chunk, run.first, 7, 1));
+    chunk_give(run.chunk, run.first, 8);
+}
+
+/* ---- Commit ---------------------------------------------------------------------------------- */
+
+/* Whether memory can be read, found out by the kernel and not by a fault. */
+static bool is_accessible(const void *address)
+{
+    int ends[2];
+    require(pipe(ends) == 0);
+    bool readable = write(ends[1], address, 1) == 1;
+    close(ends[0]);
+    close(ends[1]);
+    return readable;
+}
+
+static void only_what_is_used_is_made_accessible(void **state)
+{
+    (void)state;
+    struct run run = take(1);
+    char *base = run.chunk->base;
+    assert_int_equal(run.chunk->committed, COMMIT_STEP);
+    assert_true(is_accessible(base + COMMIT_STEP * PAGE_SIZE - 1));
+    assert_false(is_accessible(base + COMMIT_STEP * PAGE_SIZE));
+    struct run more = take(COMMIT_STEP + 1); /* at 128, the next power of two */
+    assert_int_equal(more.first, 2 * COMMIT_STEP);
+    assert_int_equal(run.chunk->committed, 4 * COMMIT_STEP);
+    assert_true(is_accessible(base + 4 * COMMIT_STEP * PAGE_SIZE - 1));
+    assert_false(is_accessible(base + 4 * COMMIT_STEP * PAGE_SIZE));
+    give(&run);
+    give(&more);
+    struct run all = take(CHUNK_PAGES);
+    assert_int_equal(all.chunk->committed, CHUNK_PAGES);
+    give(&all);
+}
+
+static void a_refused_step_is_tried_again_with_what_is_needed(void **state)
+{
+    (void)state;
+    refuse(KIND(OS_CALL_COMMIT), 1, 1);
+    struct run run = take(3);
+    refuse_none();
+    assert_int_equal(refused_count(), 1);
+    assert_int_equal(run.chunk->committed, 3);
+    memset(run.start, 1, bytes_of(&run));
+    give(&run);
+}
+
+static void where_commit_is_refused_pages_that_were_used_serve(void **state)
+{
+    (void)state;
+    struct run low = take(64), middle = take(64), high = take(64);
+    assert_int_equal(high.first, 128);
+    assert_int_equal(high.chunk->committed, 192);
+    give(&low);
+    give(&middle);
+    /* The smallest block that fits is at 192, never used; the one at 0 is larger. */
+    refuse(KIND(OS_CALL_COMMIT), 1, SIZE_MAX);
+    struct run run;
+    bool taken = chunk_take(&home, 64, 1, &run);
+    refuse_none();
+    assert_true(taken);
+    assert_int_not_equal(refused_count(), 0);
+    assert_int_equal(run.first, 0);
+    give(&run);
+    struct run after = take(64);
+    assert_int_equal(after.first, 192); /* those kept out of the way are back */
+    give(&after);
+    give(&high);
+}
+
+static void a_refused_commit_loses_no_pages(void **state)
+{
+    (void)state;
+    struct run run;
+    refuse(KIND(OS_CALL_COMMIT), 1, SIZE_MAX);
+    bool taken = chunk_take(&home, 1, 1, &run);
+    bool taken_whole = chunk_take(&home, CHUNK_PAGES, 1, &run);
+    refuse_none();
+    assert_false(taken);
+    assert_false(taken_whole);
+    run = take(CHUNK_PAGES);
+    assert_false(chunk_extend(run.chunk, run.first, 10, 1));
+    give(&run);
+}
+
+static void a_refused_commit_of_an_extension_leaves_the_run_as_it_was(void **state)
+{
+    (void)state;
+    struct run run = take(COMMIT_STEP);
+    refuse(KIND(OS_CALL_COMMIT), 1, SIZE_MAX);
+    bool extended = chunk_extend(run.chunk, run.first, COMMIT_STEP, 8);
+    refuse_none();
+    assert_false(extended);
+    assert_int_equal(run.chunk->committed, COMMIT_STEP);
+    assert_true(chunk_extend(run.chunk, run.first, COMMIT_STEP, 8));
+    memset(run.start, 1, (COMMIT_STEP + 8) * PAGE_SIZE);
+    chunk_give(run.chunk, run.first, COMMIT_STEP + 8);
+}
+
+static void without_addresses_there_is_no_run_and_later_there_is(void **state)
+{
+    (void)state;
+    struct run run;
+    for (size_t call = 1; call <= 2; call++) {
+        refuse(KIND(OS_CALL_MAP), call, SIZE_MAX);
+        bool taken = chunk_take(&home, 1, 1, &run);
+        refuse_none();
+        if (!taken)
+            assert_int_equal(mapped_bytes(), 0);
+        else
+            give(&run);
+        assert_true(call != 1 || !taken);
+    }
+    run = take(1);
+    give(&run);
+}
+
+/* ---- Generations ------------------------------------------------------------------------------ */
+
+static void the_first_sweep_spares_young_pages_and_the_second_purges_them(void **state)
+{
+    (void)state;
+    struct run keep = take(1), run = take_written(16);
+    assert_int_equal(resident_in(run.start, bytes_of(&run)), bytes_of(&run));
+    assert_false(chunk_any_dirty());
+    give(&run);
+    assert_true(chunk_any_dirty());
+    assert_int_equal(dirty_bytes(), bytes_of(&run));
+
+    assert_int_equal(chunk_sweep(false, 1), 0);
+    assert_int_equal(resident_in(run.start, bytes_of(&run)), bytes_of(&run));
+    assert_int_equal(dirty_bytes(), bytes_of(&run));
+
+    size_t purged = chunk_purged_bytes(), calls = chunk_purge_calls();
+    assert_int_equal(chunk_sweep(false, 1), bytes_of(&run));
+    assert_int_equal(resident_in(run.start, bytes_of(&run)), 0);
+    assert_int_equal(dirty_bytes(), 0);
+    assert_false(chunk_any_dirty());
+    assert_int_equal(chunk_purged_bytes() - purged, bytes_of(&run));
+    assert_int_equal(chunk_purge_calls() - calls, 1);
+    assert_int_equal(chunk_sweep(false, 1), 0);
+    give(&keep);
+}
+
+static void a_sweep_of_everything_purges_young_pages_too_neighbours_in_one_call(void **state)
+{
+    (void)state;
+    struct run keep = take(1), old = take_written(8), young = take_written(8);
+    assert_int_equal(young.first, old.first + 8);
+    give(&old);
+    chunk_sweep(false, 1);
+    give(&young);
+    size_t calls = chunk_purge_calls();
+    assert_int_equal(chunk_sweep(true, 1), 16 * PAGE_SIZE);
+    assert_int_equal(chunk_purge_calls() - calls, 1);
+    assert_int_equal(resident_in(old.start, 16 * PAGE_SIZE), 0);
+    give(&keep);
+}
+
+/* Pages that came back and went out again are of no generation, and young when they come back. */
+static void reuse_makes_old_pages_young_again(void **state)
+{
+    (void)state;
+    struct run keep = take(1), run = take_written(8);
+    give(&run);
+    chunk_sweep(false, 1); /* old now */
+    struct run again = take_written(8);
+    assert_ptr_equal(again.start, run.start);
+    assert_int_equal(dirty_bytes(), 0);
+    assert_int_equal(chunk_sweep(false, 1), 0);
+    assert_int_equal(resident_in(run.start, bytes_of(&run)), bytes_of(&run));
+    give(&again);
+    assert_int_equal(chunk_sweep(false, 1), 0);
+    assert_int_equal(chunk_sweep(false, 1), bytes_of(&run));
+    give(&keep);
+}
+
+static void a_live_run_is_never_purged(void **state)
+{
+    (void)state;
+    struct run left = take_written(8), live = take(8), right = take_written(8);
+    pattern_write(live.start, bytes_of(&live), 7);
+    give(&left);
+    give(&right);
+    for (int sweep = 0; sweep < 3; sweep++)
+        chunk_sweep(sweep % 2, 1);
+    assert_true(pattern_holds(live.start, bytes_of(&live), 7));
+    assert_int_equal(resident_in(left.start, bytes_of(&left)), 0);
+    give(&live);
+}
+
+static void zero_is_said_of_what_reads_as_zero_and_of_nothing_else(void **state)
+{
+    (void)state;
+    struct run keep = take(1), run = take(8);
+    assert_true(run.zero);
+    assert_true(reads_zero(run.start, bytes_of(&run)));
+    memset(run.start, 1, bytes_of(&run));
+    give(&run);
+    struct run dirty = take(8);
+    assert_ptr_equal(dirty.start, run.start);
+    assert_false(dirty.zero);
+    give(&dirty);
+    chunk_sweep(true, 1);
+    struct run purged = take(8);
+    assert_ptr_equal(purged.start, run.start);
+    assert_true(purged.zero);
+    assert_true(reads_zero(purged.start, bytes_of(&purged)));
+    /* One dirty page in a run is enough. */
+    memset(purged.start + 7 * PAGE_SIZE, 1, PAGE_SIZE);
+    chunk_give(purged.chunk, purged.first + 7, 1);
+    chunk_give(purged.chunk, purged.first, 7);
+    struct run mixed = take(8);
+    assert_ptr_equal(mixed.start, run.start);
+    assert_false(mixed.zero);
+    give(&mixed);
+    give(&keep);
+}
+
+static void lazily_purged_pages_are_neither_dirty_nor_zero(void **state)
+{
+    (void)state;
+    struct run keep = take(1), run = take_written(8);
+    give(&run);
+    options.advice = ADVICE_FREE;
+    assert_int_equal(chunk_sweep(true, 1), 0); /* nothing that counts as given back */
+    assert_false(chunk_any_dirty());
+    size_t calls = chunk_purge_calls();
+    chunk_sweep(true, 1);
+    assert_int_equal(chunk_purge_calls(), calls);
+    struct run again = take(8);
+    assert_ptr_equal(again.start, run.start);
+    assert_false(again.zero);
+    give(&again);
+    give(&keep);
+}
+
+static void a_refused_purge_leaves_pages_dirty_for_the_next_sweep(void **state)
+{
+    (void)state;
+    struct run keep = take(1), run = take_written(8);
+    give(&run);
+    refuse(KIND(OS_CALL_PURGE), 1, SIZE_MAX);
+    size_t given_back = chunk_sweep(true, 1);
+    refuse_none();
+    assert_int_equal(refused_count(), 1);
+    assert_int_equal(given_back, 0);
+    assert_int_equal(dirty_bytes(), bytes_of(&run));
+    struct run again = take(8);
+    assert_ptr_equal(again.start, run.start);
+    assert_false(again.zero);
+    give(&again);
+    assert_int_equal(chunk_sweep(true, 1), bytes_of(&run));
+    give(&keep);
+}
+
+/* ---- Empty chunks ----------------------------------------------------------------------------- */
+
+static void empty_chunks_are_unmapped_but_for_the_spare(void **state)
+{
+    (void)state;
+    struct run runs[3];
+    for (size_t i = 0; i < 3; i++)
+        runs[i] = take(CHUNK_PAGES);
+    assert_int_equal(mapped_bytes(), 3 * CHUNK_SIZE);
+    chunk_sweep(true, 0);
+    assert_int_equal(mapped_bytes(), 3 * CHUNK_SIZE); /* all in use */
+    for (size_t i = 0; i < 3; i++)
+        give(&runs[i]);
+    chunk_sweep(false, 0);
+    assert_int_equal(mapped_bytes(), 3 * CHUNK_SIZE); /* not clean yet */
+    chunk_sweep(false, 2);
+    assert_int_equal(mapped_bytes(), 2 * CHUNK_SIZE);
+    chunk_sweep(false, 1);
+    assert_int_equal(mapped_bytes(), CHUNK_SIZE);
+    chunk_sweep(false, 0);
+    assert_int_equal(mapped_bytes(), 0);
+    for (size_t i = 0; i < 3; i++) {
+        assert_null(pagemap_chunk(runs[i].start));
+        assert_null(runs[i].chunk->base);
+    }
+}
+
+static void a_record_without_a_chunk_serves_the_next(void **state)
+{
+    (void)state;
+    struct run run = take(1);
+    struct chunk *first = chunk_first();
+    size_t records = 0;
+    for (struct chunk *chunk = first; chunk != NULL; chunk = chunk->next)
+        records++;
+    give(&run);
+    chunk_sweep(true, 0);
+    for (int round = 0; round < 10; round++) {
+        run = take(1);
+        give(&run);
+        chunk_sweep(true, 0);
+    }
+    for (struct chunk *chunk = first; chunk != NULL; chunk = chunk->next)
+        records--;
+    assert_int_equal(records, 0);
+}
+
+static void a_chunk_whose_unmapping_is_refused_stays_in_use(void **state)
+{
+    (void)state;
+    struct run run = take_written(8);
+    give(&run);
+    refuse(KIND(OS_CALL_UNMAP), 1, SIZE_MAX);
+    chunk_sweep(true, 0);
+    refuse_none();
+    assert_int_equal(refused_count(), 1);
+    assert_int_equal(mapped_bytes(), CHUNK_SIZE);
+    assert_ptr_equal(pagemap_chunk(run.start), run.chunk);
+    struct run again = take(8);
+    assert_ptr_equal(again.start, run.start);
+    give(&again);
+}
+
+static void addresses_are_told_apart_for_messages(void **state)
+{
+    (void)state;
+    struct run run = take(2);
+    assert_ptr_equal(chunk_holding(run.start + 5), run.chunk);
+    assert_ptr_equal(chunk_holding(run.start + CHUNK_SIZE / 2), run.chunk);
+    assert_null(chunk_holding(&run));
+    assert_false(chunk_page_is_free(run.chunk, run.start + PAGE_SIZE + 1));
+    assert_true(chunk_page_is_free(run.chunk, run.start + 2 * PAGE_SIZE));
+    give(&run);
+    chunk_sweep(true, 0);
+    assert_null(chunk_holding(run.start));
+}
+
+/* ---- Many threads ------------------------------------------------------------------------------ */
+
+enum { THREADS = 3, HELD = 6 };
+static _Atomic bool stop;
+static _Atomic size_t runs_taken, zero_runs;
+
+static size_t wide_pages(struct random *random)
+{
+    switch (random_below(random, 8)) {
+    case 0:
+        return CHUNK_PAGES;
+    case 1:
+        return 1 + random_below(random, CHUNK_PAGES);
+    default:
+        return 1 + random_below(random, 20);
+    }
+}
+
+/* Marks the first and last bytes of each page, and finds them again. */
+static void mark(const struct run *run, unsigned char value)
+{
+    for (size_t page = 0; page < run->pages; page++) {
+        char *start = run->start + page * PAGE_SIZE;
+        start[0] = start[PAGE_SIZE - 1] = (char)value;
+    }
+}
+
+static void require_marks(const struct run *run, unsigned char value)
+{
+    for (size_t page = 0; page < run->pages; page++) {
+        const unsigned char *start = (unsigned char *)run->start + page * PAGE_SIZE;
+        require(start[0] == value && start[PAGE_SIZE - 1] == value);
+    }
+}
+
+static void *take_and_give(void *argument)
+{
+    size_t thread = (size_t)argument;
+    struct random random = {thread};
+    struct chunk *my_home = NULL;
+    struct run held[HELD] = {0};
+    while (!atomic_load(&stop)) {
+        struct run *run = &held[random_below(&random, HELD)];
+        unsigned char value = (unsigned char)(1 + thread * HELD + (size_t)(run - held));
+        if (run->chunk != NULL) {
+            require_marks(run, value);
+            require(pagemap_chunk(run->start) == run->chunk);
+            give(run);
+            run->chunk = NULL;
+            continue;
+        }
+        require(chunk_take(&my_home, wide_pages(&random), 1, run));
+        require(pagemap_chunk(run->start) == run->chunk);
+        if (run->zero)
+            require_marks(run, 0);
+        atomic_fetch_add(&zero_runs, run->zero);
+        atomic_fetch_add(&runs_taken, 1);
+        mark(run, value);
+    }
+    for (size_t i = 0; i < HELD; i++)
+        if (held[i].chunk != NULL)
+            give(&held[i]);
+    return NULL;
+}
+
+static void runs_are_nobody_elses_while_others_take_give_sweep_and_unmap(void **state)
+{
+    (void)state;
+    pthread_t threads[THREADS];
+    atomic_store(&stop, false);
+    for (size_t i = 0; i < THREADS; i++)
+        require(pthread_create(&threads[i], NULL, take_and_give, (void *)i) == 0);
+    size_t sweeps = 0;
+    for (double end = seconds_now() + 3; seconds_now() < end; sweeps++)
+        chunk_sweep(sweeps % 2, 0);
+    atomic_store(&stop, true);
+    for (size_t i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    print_message("%zu runs, %zu of them zero, %zu sweeps\n", atomic_load(&runs_taken),
+                  atomic_load(&zero_runs), sweeps);
+    assert_true(atomic_load(&runs_taken) > atomic_load(&zero_runs));
+    assert_int_not_equal(atomic_load(&zero_runs), 0);
+    chunk_sweep(true, 0);
+    assert_int_equal(mapped_bytes(), 0);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, no_chunks, no_chunks)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(runs_are_taken_lowest_first_from_aligned_chunks),
+        TEST(runs_stand_at_every_alignment_that_is_asked_for),
+        TEST(home_is_preferred_and_then_what_others_have_free),
+        TEST(a_run_is_extended_only_into_free_pages),
+        TEST(only_what_is_used_is_made_accessible),
+        TEST(a_refused_step_is_tried_again_with_what_is_needed),
+        TEST(where_commit_is_refused_pages_that_were_used_serve),
+        TEST(a_refused_commit_loses_no_pages),
+        TEST(a_refused_commit_of_an_extension_leaves_the_run_as_it_was),
+        TEST(without_addresses_there_is_no_run_and_later_there_is),
+        TEST(the_first_sweep_spares_young_pages_and_the_second_purges_them),
+        TEST(a_sweep_of_everything_purges_young_pages_too_neighbours_in_one_call),
+        TEST(reuse_makes_old_pages_young_again),
+        TEST(a_live_run_is_never_purged),
+        TEST(zero_is_said_of_what_reads_as_zero_and_of_nothing_else),
+        TEST(lazily_purged_pages_are_neither_dirty_nor_zero),
+        TEST(a_refused_purge_leaves_pages_dirty_for_the_next_sweep),
+        TEST(empty_chunks_are_unmapped_but_for_the_spare),
+        TEST(a_record_without_a_chunk_serves_the_next),
+        TEST(a_chunk_whose_unmapping_is_refused_stays_in_use),
+        TEST(addresses_are_told_apart_for_messages),
+        TEST(runs_are_nobody_elses_while_others_take_give_sweep_and_unmap),
+    };
+    return cmocka_run_group_tests_name("chunk", tests, start, NULL);
+}

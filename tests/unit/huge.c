@@ -1,0 +1,374 @@
+/* Huge blocks: mappings of their own, kept for a while, resized with mremap or moved. */
+#include "support.h"
+
+#include <unistd.h>
+
+#include "huge.h"
+#include "options.h"
+#include "pagemap.h"
+
+/* What is kept of freed mappings at most (huge.c). */
+#define KEEP_MOST (64 * MiB)
+
+static int start(void **state)
+{
+    (void)state;
+    os_init();
+    options_init();
+    return 0;
+}
+
+static struct huge_totals totals(void)
+{
+    struct huge_totals totals;
+    huge_count(&totals);
+    return totals;
+}
+
+static int no_blocks(void **state)
+{
+    (void)state;
+    huge_sweep(0);
+    struct huge_totals left = totals();
+    return left.live_blocks == 0 && left.live_bytes == 0 && left.kept_mappings == 0 ? 0 : -1;
+}
+
+static char *take(size_t size)
+{
+    bool zero;
+    char *block = huge_alloc(size, os_page_size, &zero);
+    assert_non_null(block);
+    return block;
+}
+
+/* A mapping that is not kept from before. */
+static char *take_fresh(size_t size)
+{
+    huge_sweep(0);
+    return take(size);
+}
+
+static void a_block_is_known_at_its_start_and_only_there(void **state)
+{
+    (void)state;
+    char *block = take(5 * MiB + 1);
+    size_t size = round_up(5 * MiB + 1, os_page_size);
+    assert_int_equal(huge_size(block), size);
+    assert_int_equal(pagemap_class(block), CLASS_HUGE);
+    assert_int_equal(totals().live_bytes, size);
+    assert_int_equal(totals().live_blocks, 1);
+    for (size_t offset = 16; offset < size; offset += 4096 - 16) {
+        require(huge_size(block + offset) == 0);
+        require(!huge_free(block + offset));
+        require(huge_contains(block + offset));
+    }
+    assert_false(huge_contains(block + size));
+    assert_true(huge_free(block));
+    assert_false(huge_free(block));
+    assert_int_equal(huge_size(block), 0);
+    assert_false(huge_contains(block));
+    assert_int_equal(pagemap_class(block), CLASS_NONE);
+}
+
+/* Mappings of 5 MiB stand in a row, so several begin in the same 32 MiB. */
+static void many_blocks_in_the_same_32_MiB_are_told_apart(void **state)
+{
+    (void)state;
+    enum { BLOCKS = 40 };
+    char *blocks[BLOCKS];
+    size_t neighbours = 0;
+    for (size_t i = 0; i < BLOCKS; i++) {
+        blocks[i] = take(5 * MiB + i * os_page_size);
+        for (size_t j = 0; j < i; j++)
+            neighbours += (uintptr_t)blocks[i] >> CHUNK_SHIFT == (uintptr_t)blocks[j] >> CHUNK_SHIFT;
+    }
+    assert_int_not_equal(neighbours, 0);
+    /* Freed in an order that takes from the front, the middle and the end of each list. */
+    for (size_t step = 0, i = 0; step < BLOCKS; step++, i = (i + 7) % BLOCKS) {
+        for (size_t j = 0; j < BLOCKS; j++)
+            if (blocks[j] != NULL)
+                require(huge_size(blocks[j]) == 5 * MiB + j * os_page_size);
+        assert_true(huge_free(blocks[i]));
+        blocks[i] = NULL;
+    }
+    assert_int_equal(totals().live_blocks, 0);
+}
+
+static void blocks_stand_at_the_alignment_that_is_asked_for(void **state)
+{
+    (void)state;
+    for (size_t alignment = 16; alignment <= 256 * MiB; alignment *= 2) {
+        bool zero;
+        char *blocks[2];
+        for (size_t i = 0; i < 2; i++) {
+            blocks[i] = huge_alloc(5 * MiB, alignment, &zero);
+            assert_non_null(blocks[i]);
+            assert_int_equal((uintptr_t)blocks[i] % alignment, 0);
+            blocks[i][0] = blocks[i][5 * MiB - 1] = 1;
+        }
+        assert_true(huge_free(blocks[0]));
+        assert_true(huge_free(blocks[1]));
+    }
+}
+
+/* ---- What is kept ----------------------------------------------------------------------------- */
+
+static void a_freed_mapping_serves_the_next_of_about_its_size(void **state)
+{
+    (void)state;
+    bool zero = false;
+    char *block = huge_alloc(20 * MiB, 16, &zero);
+    assert_true(zero);
+    memset(block, 1, 20 * MiB);
+    assert_true(huge_free(block));
+    assert_int_equal(totals().kept_bytes, 20 * MiB);
+    char *again = huge_alloc(18 * MiB, 16, &zero);
+    assert_ptr_equal(again, block);
+    assert_false(zero);
+    assert_int_equal(huge_size(again), 20 * MiB);
+    assert_int_equal(totals().kept_mappings, 0);
+    assert_true(huge_free(again));
+    /* More than an eighth too large, and too small: not for these. */
+    char *smaller = take(17 * MiB), *larger = take(21 * MiB);
+    assert_int_equal(totals().kept_mappings, 1);
+    assert_true(huge_free(smaller));
+    assert_true(huge_free(larger));
+}
+
+static void of_those_kept_the_smallest_that_fits_is_used(void **state)
+{
+    (void)state;
+    char *a = take(10 * MiB), *b = take(10 * MiB + 2 * 65536), *c = take(10 * MiB + 65536);
+    assert_true(huge_free(a));
+    assert_true(huge_free(b));
+    assert_true(huge_free(c));
+    char *best = take(10 * MiB + 1);
+    assert_ptr_equal(best, c);
+    assert_true(huge_free(best));
+}
+
+static void a_kept_mapping_is_used_only_where_its_alignment_serves(void **state)
+{
+    (void)state;
+    bool zero;
+    char *blocks[2] = {take(8 * MiB), take(8 * MiB)};
+    /* At least one is not at such a multiple: that one is kept. */
+    size_t odd = (uintptr_t)blocks[0] % (64 * MiB) != 0 ? 0 : 1;
+    assert_true(huge_free(blocks[odd]));
+    char *aligned = huge_alloc(8 * MiB, 64 * MiB, &zero);
+    assert_non_null(aligned);
+    assert_int_equal((uintptr_t)aligned % (64 * MiB), 0);
+    assert_int_equal(totals().kept_mappings, 1);
+    assert_true(huge_free(aligned));
+    assert_true(huge_free(blocks[1 - odd]));
+}
+
+static void no_more_than_64_MiB_are_kept(void **state)
+{
+    (void)state;
+    char *blocks[10];
+    for (size_t i = 0; i < 10; i++)
+        blocks[i] = take(10 * MiB);
+    for (size_t i = 0; i < 10; i++) {
+        assert_true(huge_free(blocks[i]));
+        assert_true(totals().kept_bytes <= KEEP_MOST);
+    }
+    assert_int_equal(totals().kept_bytes, 60 * MiB);
+    char *over = take(KEEP_MOST + MiB);
+    assert_true(huge_free(over));
+    assert_int_equal(totals().kept_bytes, 60 * MiB);
+    assert_int_equal(huge_sweep(0), 60 * MiB);
+    char *just = take(KEEP_MOST);
+    assert_true(huge_free(just));
+    assert_int_equal(totals().kept_bytes, KEEP_MOST);
+}
+
+static void a_sweep_lets_go_of_what_is_old_enough(void **state)
+{
+    (void)state;
+    char *block = take(10 * MiB);
+    memset(block, 1, 10 * MiB);
+    assert_true(huge_free(block));
+    assert_int_equal(huge_sweep(60000), 0);
+    assert_int_equal(totals().kept_mappings, 1);
+    usleep(30000);
+    assert_int_equal(huge_sweep(15), 10 * MiB);
+    assert_int_equal(totals().kept_mappings, 0);
+}
+
+/* ---- Resizing ----------------------------------------------------------------------------------- */
+
+static void a_block_that_grows_keeps_its_bytes_and_reads_zero_beyond(void **state)
+{
+    (void)state;
+    size_t size = 5 * MiB, moves = 0;
+    char *block = take_fresh(size);
+    pattern_write(block, size, 1);
+    for (int step = 0; step < 8; step++) {
+        size_t larger = size + (step + 1) * MiB;
+        char *grown = huge_resize(block, larger);
+        assert_non_null(grown);
+        if (grown != block) {
+            moves++;
+            assert_int_equal(huge_size(block), 0);
+        }
+        assert_int_equal(huge_size(grown), larger);
+        assert_true(pattern_holds(grown, size, 1));
+        assert_true(reads_zero(grown + size, larger - size));
+        pattern_write(grown, larger, 1);
+        block = grown;
+        size = larger;
+        assert_int_equal(totals().live_bytes, size);
+        assert_int_equal(totals().live_blocks, 1);
+    }
+    print_message("moved %zu times\n", moves);
+    assert_true(huge_free(block));
+}
+
+static void a_block_that_cannot_grow_where_it_stands_is_moved(void **state)
+{
+    (void)state;
+    char *block = take_fresh(5 * MiB);
+    pattern_write(block, 5 * MiB, 2);
+    refuse(KIND(OS_CALL_REMAP), 1, 1); /* in place; the second is the move */
+    char *moved = huge_resize(block, 9 * MiB);
+    refuse_none();
+    assert_int_equal(refused_count(), 1);
+    assert_non_null(moved);
+    assert_ptr_not_equal(moved, block);
+    assert_true(pattern_holds(moved, 5 * MiB, 2));
+    assert_true(reads_zero(moved + 5 * MiB, 4 * MiB));
+    assert_int_equal(huge_size(moved), 9 * MiB);
+    assert_int_equal(pagemap_class(block), CLASS_NONE);
+    assert_int_equal(totals().live_blocks, 1);
+    assert_true(huge_free(moved));
+}
+
+static void a_refused_move_changes_nothing(void **state)
+{
+    (void)state;
+    char *block = take_fresh(5 * MiB);
+    pattern_write(block, 5 * MiB, 3);
+    refuse(KIND(OS_CALL_REMAP), 1, 2);
+    char *moved = huge_resize(block, 9 * MiB);
+    refuse_none();
+    assert_int_equal(refused_count(), 2);
+    assert_null(moved);
+    refuse(KIND(OS_CALL_REMAP) | KIND(OS_CALL_MAP), 1, 2);
+    moved = huge_resize(block, 9 * MiB);
+    refuse_none();
+    assert_null(moved);
+    assert_int_equal(huge_size(block), 5 * MiB);
+    assert_true(pattern_holds(block, 5 * MiB, 3));
+    assert_int_equal(totals().live_bytes, 5 * MiB);
+    assert_true(huge_free(block));
+}
+
+static void a_block_that_shrinks_gives_its_tail_back(void **state)
+{
+    (void)state;
+    char *block = take_fresh(20 * MiB);
+    pattern_write(block, 20 * MiB, 4);
+    assert_ptr_equal(huge_resize(block, 19 * MiB), block);
+    assert_int_equal(huge_size(block), 20 * MiB); /* too little to be worth a call */
+    assert_ptr_equal(huge_resize(block, 9 * MiB), block);
+    assert_int_equal(huge_size(block), 9 * MiB);
+    assert_int_equal(totals().live_bytes, 9 * MiB);
+    assert_true(pattern_holds(block, 9 * MiB, 4));
+    assert_false(huge_contains(block + 9 * MiB));
+    refuse(KIND(OS_CALL_UNMAP), 1, 1);
+    char *same = huge_resize(block, 5 * MiB);
+    refuse_none();
+    assert_int_equal(refused_count(), 1);
+    assert_ptr_equal(same, block);
+    assert_int_equal(huge_size(block), 9 * MiB);
+    assert_true(pattern_holds(block, 9 * MiB, 4));
+    assert_true(huge_free(block));
+}
+
+static void what_is_no_block_is_not_resized(void **state)
+{
+    (void)state;
+    char *block = take(5 * MiB);
+    assert_null(huge_resize(block + 16, 9 * MiB));
+    assert_true(huge_free(block));
+    assert_null(huge_resize(block, 9 * MiB));
+}
+
+/* ---- Refusals --------------------------------------------------------------------------------- */
+
+static void without_memory_there_is_no_block_and_nothing_is_lost(void **state)
+{
+    (void)state;
+    bool zero;
+    for (size_t alignment = os_page_size; alignment <= 64 * MiB; alignment *= 4) {
+        refuse(KIND(OS_CALL_MAP), 1, SIZE_MAX);
+        void *none = huge_alloc(5 * MiB, alignment, &zero);
+        refuse_none();
+        assert_null(none);
+        assert_int_equal(totals().live_blocks, 0);
+    }
+    assert_null(huge_alloc(PTRDIFF_MAX - 2 * os_page_size, os_page_size, &zero));
+    assert_null(huge_alloc(5 * MiB, (size_t)1 << 62, &zero));
+    assert_null(huge_alloc(PTRDIFF_MAX / 2, (size_t)1 << 62, &zero));
+}
+
+static void a_mapping_whose_unmapping_is_refused_is_kept_without_its_memory(void **state)
+{
+    (void)state;
+    char *block = take_fresh(KEEP_MOST + MiB); /* too large to be kept by choice */
+    memset(block, 1, MiB);
+    refuse(KIND(OS_CALL_UNMAP), 1, 1);
+    bool freed = huge_free(block);
+    refuse_none();
+    assert_true(freed);
+    assert_int_equal(refused_count(), 1);
+    assert_int_equal(totals().kept_bytes, KEEP_MOST + MiB);
+    assert_int_equal(resident_in(block, KEEP_MOST + MiB), 0);
+    char *again = take(KEEP_MOST + MiB);
+    assert_ptr_equal(again, block);
+    assert_true(huge_free(again));
+    assert_int_equal(totals().kept_bytes, 0);
+}
+
+static void a_sweep_whose_unmapping_is_refused_tries_again(void **state)
+{
+    (void)state;
+    char *blocks[3];
+    for (size_t i = 0; i < 3; i++)
+        blocks[i] = take(5 * MiB + i * os_page_size);
+    for (size_t i = 0; i < 3; i++)
+        assert_true(huge_free(blocks[i]));
+    refuse(KIND(OS_CALL_UNMAP) | KIND(OS_CALL_PURGE), 1, SIZE_MAX);
+    huge_sweep(0);
+    refuse_none();
+    assert_int_equal(refused_count(), 6);
+    assert_int_equal(totals().kept_mappings, 3);
+    huge_sweep(0);
+    assert_int_equal(totals().kept_mappings, 0);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, no_blocks, no_blocks)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(a_block_is_known_at_its_start_and_only_there),
+        TEST(many_blocks_in_the_same_32_MiB_are_told_apart),
+        TEST(blocks_stand_at_the_alignment_that_is_asked_for),
+        TEST(a_freed_mapping_serves_the_next_of_about_its_size),
+        TEST(of_those_kept_the_smallest_that_fits_is_used),
+        TEST(a_kept_mapping_is_used_only_where_its_alignment_serves),
+        TEST(no_more_than_64_MiB_are_kept),
+        TEST(a_sweep_lets_go_of_what_is_old_enough),
+        TEST(a_block_that_grows_keeps_its_bytes_and_reads_zero_beyond),
+        TEST(a_block_that_cannot_grow_where_it_stands_is_moved),
+        TEST(a_refused_move_changes_nothing),
+        TEST(a_block_that_shrinks_gives_its_tail_back),
+        TEST(what_is_no_block_is_not_resized),
+        TEST(without_memory_there_is_no_block_and_nothing_is_lost),
+        TEST(a_mapping_whose_unmapping_is_refused_is_kept_without_its_memory),
+        TEST(a_sweep_whose_unmapping_is_refused_tries_again),
+    };
+    return cmocka_run_group_tests_name("huge", tests, start, NULL);
+}

@@ -1,0 +1,1 @@
+# tests/unit: programs linked with tests/libebbcore.la, run without the preload.
