@@ -44,9 +44,12 @@
 /* How long a visitor waits for an owner in the middle of its few instructions, who must have been
  * descheduled there: yields first, then sleeps of 50 µs. */
 #define WAIT_YIELDS 64
-#define WAIT_SLEEPS_VISIT 400   /* 20 ms */
-#define WAIT_SLEEPS_FORK 20000  /* 1 s */
+#define WAIT_SLEEPS_VISIT 400  /* 20 ms */
+#define WAIT_SLEEPS_FORK 20000 /* 1 s */
 #define WAIT_SLEEP_US 50
+
+/* Arenas before the first look for threads that ended without a word. */
+#define FIRST_LOOK_FOR_DEAD 16
 
 /* Stands in for the arena of a thread that has none yet; only its closed cache is ever used. */
 static struct arena unborn;
@@ -61,9 +64,10 @@ static struct {
     struct lock lock;
     struct arena *_Atomic first; /* of all, the newest first, the commons last */
     struct arena *orphans;
-    _Atomic size_t count;                /* without the commons; written under the lock */
-    size_t arena_size;                   /* with its stacks, in bytes */
-    size_t full_stack[CLASS_END];        /* offset of each class's full stack in an arena */
+    size_t next_count;            /* of arenas, when to look for dead threads again */
+    _Atomic size_t count;         /* without the commons; written under the lock */
+    size_t arena_size;            /* with its stacks, in bytes */
+    size_t full_stack[CLASS_END]; /* offset of each class's full stack in an arena */
 } arenas;
 
 /* One takeover of several arenas at a time. */
@@ -105,6 +109,16 @@ static size_t first_limit(unsigned class)
 static size_t refill_most(unsigned class)
 {
     return min_size(max_size(REFILL_BYTES / sizeclasses[class].size, 1), BATCH_MOST);
+}
+
+static struct arena *first_arena(void)
+{
+    return atomic_load_explicit(&arenas.first, memory_order_acquire);
+}
+
+static struct arena *next_arena(const struct arena *arena)
+{
+    return atomic_load_explicit(&arena->next, memory_order_relaxed);
 }
 
 /* ---- Lists of spans ------------------------------------------------------------------------- */
@@ -213,7 +227,8 @@ static void abort_on(const struct mistake *mistake)
         text_abort("free", mistake->block, span_error_text(mistake->error));
 }
 
-/* ---- Blocks to other arenas, no mutex of which may be held by the caller if may_wait ---------- */
+/* ---- Blocks to other arenas, no mutex of which may be held by the caller if may_wait ----------
+ */
 
 static struct arena *owner_of(void *block, struct mistake *mistake)
 {
@@ -298,10 +313,10 @@ static void open_bin(struct arena *arena, unsigned class)
 {
     struct bin *bin = &arena->cache.bins[class];
     void **start = arena->stacks[class];
+    uint32_t room = (uint32_t)(arena->limits[class] * sizeof *start);
     /* Release: the owner reads a bound, then the stack. */
     atomic_store_explicit(&bin->low, low_half(start), memory_order_release);
-    atomic_store_explicit(&bin->high, low_half(start + arena->limits[class]),
-                          memory_order_release);
+    atomic_store_explicit(&bin->high, low_half(start) + room, memory_order_release);
 }
 
 static void set_limit(struct arena *arena, unsigned class, size_t limit)
@@ -339,7 +354,7 @@ static void grow(struct arena *arena, unsigned class, size_t most)
 {
     size_t limit = arena->limits[class];
     size_t target = limit == 0 ? first_limit(class) : min_size(limit * 2, most);
-    if (target <= limit || arena->stacks[class] == NULL)
+    if (target <= limit || arena->stacks[class] == NULL || options.thread_cache == 0)
         return;
     size_t extra = (target - limit) * sizeclasses[class].size;
     if (limit != 0 && arena->limit_bytes + extra > budget(arena)) {
@@ -364,7 +379,7 @@ static void *refill(struct arena *arena, unsigned class, struct mistake *mistake
     drain_mailbox(arena, mistake);
     arena->refills++;
     grow(arena, class, min_size(2 * refill_most(class), stack_most(class)));
-    if (arena->limits[class] == 0) { /* the commons */
+    if (arena->limits[class] == 0) { /* the commons, or a user who wants no caches */
         void *block;
         return take_blocks(arena, class, &block + 1, 1) != 0 ? block : NULL;
     }
@@ -390,8 +405,7 @@ static size_t flush_bin(struct arena *arena, unsigned class, size_t count, void 
     for (size_t i = 0; i < count;) {
         struct span *span = span_of(stack[i]);
         if (unlikely(span == NULL || span->class != class)) {
-            /* Its span has gone since it was first freed. */
-            *mistake = (struct mistake){SPAN_FREED_TWICE, stack[i++]};
+            *mistake = (struct mistake){SPAN_OTHER_CLASS, stack[i++]};
         } else if (span->owner == arena) {
             i += put_into(arena, span, stack + i, count - i, mistake);
         } else {
@@ -401,7 +415,7 @@ static size_t flush_bin(struct arena *arena, unsigned class, size_t count, void 
         }
     }
     memmove(stack, stack + count, (held - count) * sizeof *stack);
-    bin->top -= count;
+    cache_move_top(bin, bin->top - count);
     return foreigners;
 }
 
@@ -413,8 +427,7 @@ static void flush_cache(struct arena *arena, bool may_wait, struct mistake *mist
     for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++) {
         struct bin *bin = &arena->cache.bins[class];
         for (size_t left; (left = bin_count(arena, class)) != 0;) {
-            size_t count =
-                flush_bin(arena, class, min_size(left, BATCH_MOST), foreign, mistake);
+            size_t count = flush_bin(arena, class, min_size(left, BATCH_MOST), foreign, mistake);
             if (count == 0)
                 continue;
             if (may_wait)
@@ -425,7 +438,7 @@ static void flush_cache(struct arena *arena, bool may_wait, struct mistake *mist
             if (kept == 0)
                 continue;
             memcpy(bin->top, foreign, kept * sizeof *foreign);
-            bin->top += kept;
+            cache_move_top(bin, bin->top + kept);
             break;
         }
     }
@@ -433,6 +446,8 @@ static void flush_cache(struct arena *arena, bool may_wait, struct mistake *mist
 }
 
 /* ---- Threads come and go --------------------------------------------------------------------- */
+
+#define EXIT_ROUNDS 3
 
 static pthread_key_t exit_key;
 static _Atomic int exit_key_state; /* EXIT_KEY_… */
@@ -446,11 +461,16 @@ static void add_orphan(struct arena *arena)
     arenas.orphans = arena;
 }
 
-/* Runs at the end of a thread. Destructors that run later work on the commons. */
+/* Runs at the end of a thread. libc calls the destructors of all keys again as long as values are
+ * set, four times at most, and ours is among the first in each round: so the arena is given up in
+ * the third. Destructors that run later still work on the commons. */
 static void thread_exit(void *value)
 {
     struct arena *arena = value;
     struct mistake mistake = {SPAN_FINE, NULL};
+    if (++arena->exit_rounds < EXIT_ROUNDS && pthread_setspecific(exit_key, arena) == 0)
+        return;
+    arena->exit_rounds = 0;
     arena_self = &commons;
     lock_acquire(&arena->mutex);
     flush_cache(arena, true, &mistake);
@@ -483,16 +503,23 @@ static bool straddles_4_gib(const struct arena *arena)
     return first >> 32 != last >> 32;
 }
 
+/* The first thing that the library does. Under the list's lock, which orders it before whatever
+ * reads the page size and the options. */
+static void prepare(void)
+{
+    if (arenas.arena_size != 0)
+        return;
+    os_init();
+    options_init();
+    lay_out_stacks();
+    commons.orphan = true;
+    atomic_store_explicit(&arenas.first, &commons, memory_order_release);
+}
+
 /* Under the list's lock. */
 static struct arena *make_arena(void)
 {
-    if (arenas.arena_size == 0) {
-        os_init();
-        options_init();
-        lay_out_stacks();
-        commons.orphan = true;
-        atomic_store_explicit(&arenas.first, &commons, memory_order_release);
-    }
+    prepare();
     struct arena *arena = meta_alloc(arenas.arena_size);
     /* The cache compares low halves of addresses. One that straddles is left unused. */
     if (arena != NULL && straddles_4_gib(arena))
@@ -504,8 +531,7 @@ static struct arena *make_arena(void)
         arena->stacks[class] = bin->top = stack_at(arena, small_stack(class));
         open_bin(arena, class); /* with no room, until the class is used */
     }
-    atomic_store_explicit(&arena->next,
-                          atomic_load_explicit(&arenas.first, memory_order_relaxed),
+    atomic_store_explicit(&arena->next, atomic_load_explicit(&arenas.first, memory_order_relaxed),
                           memory_order_relaxed);
     /* Release: pairs with the acquire of those who walk the list without its lock. */
     atomic_store_explicit(&arenas.first, arena, memory_order_release);
@@ -513,21 +539,45 @@ static struct arena *make_arena(void)
     return arena;
 }
 
-/* Gives the thread an arena: an orphan, or a new one, or, without memory, the commons for now. */
-static cold struct arena *join(void)
+/* Under the list's lock. Makes orphans of arenas whose threads ended without saying so: they made
+ * their first call after their key destructors had run, or there was no key to be had. Looks when
+ * there are twice as many arenas as the last time. */
+static void find_dead(void)
 {
-    lock_acquire(&arenas.lock);
+    if (arenas.count < arenas.next_count)
+        return;
+    for (struct arena *arena = first_arena(); arena != NULL; arena = next_arena(arena))
+        if (!arena->orphan && !os_thread_exists(arena->thread_id))
+            add_orphan(arena);
+    arenas.next_count = max_size(2 * arenas.count, FIRST_LOOK_FOR_DEAD);
+}
+
+static struct arena *adopt(void)
+{
     struct arena *arena = arenas.orphans;
     if (arena != NULL) {
         arenas.orphans = arena->next_orphan;
         arena->orphan = false;
-    } else {
-        arena = make_arena();
     }
+    return arena;
+}
+
+/* Gives the thread an arena: an orphan, or a new one, or, without memory, the commons for now. */
+static cold struct arena *join(void)
+{
+    lock_acquire(&arenas.lock);
+    struct arena *arena = adopt();
+    if (arena == NULL) {
+        find_dead();
+        arena = adopt();
+    }
+    if (arena == NULL)
+        arena = make_arena();
+    if (arena != NULL)
+        arena->thread_id = os_thread_id();
     lock_release(&arenas.lock);
     if (arena == NULL)
         return &commons;
-    arena->thread_id = os_thread_id();
     arena_self = arena;
     watch_thread_exit(arena);
     return arena_self;
@@ -572,6 +622,10 @@ static size_t keep(struct arena *arena, unsigned class, void *block, void **fore
         arena->flushes++;
         grow(arena, class, stack_most(class));
     }
+    if (arena->limits[class] == 0) {
+        *foreign = block;
+        return 1;
+    }
     size_t count = min_size(max_size(arena->limits[class] / 2, 1), BATCH_MOST);
     if (bin_count(arena, class) >= arena->limits[class])
         foreigners = flush_bin(arena, class, count, foreign, mistake);
@@ -584,37 +638,21 @@ void arena_free(unsigned class, void *block)
 {
     cache_leave(&arena_self->cache);
     struct arena *arena = current();
-    struct bin *bin = &arena->cache.bins[class];
     struct mistake mistake = {SPAN_FINE, NULL};
     void *foreign[BATCH_MOST];
     size_t foreigners = 0;
-    if (arena == &commons) {
-        foreign[0] = block;
-        foreigners = 1;
-    } else {
-        lock_acquire(&arena->mutex);
-        if (bin->top[-1] == block)
-            mistake = (struct mistake){SPAN_FREED_TWICE, block};
-        else
-            foreigners = keep(arena, class, block, foreign, &mistake);
-        lock_release(&arena->mutex);
-    }
+    lock_acquire(&arena->mutex);
+    if (arena->limits[class] != 0 && arena->cache.bins[class].top[-1] == block)
+        mistake = (struct mistake){SPAN_FREED_TWICE, block};
+    else
+        foreigners = keep(arena, class, block, foreign, &mistake);
+    lock_release(&arena->mutex);
     if (foreigners != 0)
         deliver_all(foreign, foreigners, true, &mistake);
     abort_on(&mistake);
 }
 
 /* ---- Takeovers ------------------------------------------------------------------------------- */
-
-static struct arena *first_arena(void)
-{
-    return atomic_load_explicit(&arenas.first, memory_order_acquire);
-}
-
-static struct arena *next_arena(const struct arena *arena)
-{
-    return atomic_load_explicit(&arena->next, memory_order_relaxed);
-}
 
 static void close_cache(struct arena *arena)
 {
@@ -644,6 +682,34 @@ static bool wait_for_owner(struct arena *arena, unsigned sleeps)
     return false;
 }
 
+static void visit_and_open(struct arena *arena, bool owned,
+                           void (*visit)(struct arena *, bool, void *), void *context)
+{
+    arena->takeovers++;
+    visit(arena, owned, context);
+    open_cache(arena);
+    lock_release(&arena->mutex);
+}
+
+/* Arenas that were closed and are locked: first those that are at rest, so that none of them waits
+ * for an owner who is stuck in the middle. Without membarrier only the caller's own cache is out
+ * of use for certain. */
+static void visit_batch(struct arena **batch, size_t count, unsigned sleeps,
+                        void (*visit)(struct arena *, bool, void *), void *context)
+{
+    bool barrier = count != 0 && os_has_barrier() && os_barrier_all();
+    size_t busy = 0;
+    for (size_t i = 0; i < count; i++) {
+        bool ours = barrier || batch[i] == arena_self;
+        if (ours && cache_is_busy(&batch[i]->cache))
+            batch[busy++] = batch[i];
+        else
+            visit_and_open(batch[i], ours, visit, context);
+    }
+    for (size_t i = 0; i < busy; i++)
+        visit_and_open(batch[i], wait_for_owner(batch[i], sleeps), visit, context);
+}
+
 void arena_visit_all(void (*visit)(struct arena *arena, bool owned, void *context), void *context)
 {
     struct arena *batch[VISIT_BATCH];
@@ -656,16 +722,7 @@ void arena_visit_all(void (*visit)(struct arena *arena, bool owned, void *contex
             close_cache(arena);
             batch[count++] = arena;
         }
-        bool barrier = os_has_barrier() && os_barrier_all();
-        for (size_t i = 0; i < count; i++) {
-            /* Without membarrier only the caller's own cache is out of use for certain. */
-            bool owned = (barrier || batch[i] == arena_self) &&
-                         wait_for_owner(batch[i], WAIT_SLEEPS_VISIT);
-            batch[i]->takeovers++;
-            visit(batch[i], owned, context);
-            open_cache(batch[i]);
-            lock_release(&batch[i]->mutex);
-        }
+        visit_batch(batch, count, WAIT_SLEEPS_VISIT, visit, context);
     }
     lock_release(&visit_lock);
 }
@@ -678,7 +735,7 @@ static void shrink_cache(struct arena *arena)
     for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++) {
         if (bin_count(arena, class) == 0 && arena->stacks[class] != NULL) {
             arena->stacks[class] = stack_at(arena, small_stack(class));
-            arena->cache.bins[class].top = arena->stacks[class];
+            cache_move_top(&arena->cache.bins[class], arena->stacks[class]);
             set_limit(arena, class, 0);
         }
         all_small = all_small && arena->stacks[class] != stack_at(arena, arenas.full_stack[class]);
@@ -713,6 +770,83 @@ void arena_flush_all(void)
         lock_release(&arena->mutex);
     }
     abort_on(&mistake);
+}
+
+static uint64_t calls_of(const struct arena *arena)
+{
+    return arena->refills + arena->flushes;
+}
+
+/* Under the mutex: true when the arena's owner let it be since the last sweep. */
+static bool is_quiet(struct arena *arena)
+{
+    bool quiet = arena->calls_seen == calls_of(arena);
+    arena->calls_seen = calls_of(arena);
+    return quiet;
+}
+
+/* Nothing for a sweep to bring back: a cache without any room holds nothing, and without membarrier
+ * what it holds is out of reach. */
+static bool is_empty(struct arena *arena)
+{
+    return (arena->limit_bytes == 0 || !os_has_barrier()) && mailbox_is_empty(&arena->mailbox);
+}
+
+/* Locks and closes the next arenas that are worth it; moves *arena on behind them. */
+static size_t close_quiet(struct arena **arena, struct arena **batch, bool *again)
+{
+    size_t count = 0;
+    for (; *arena != NULL && count < VISIT_BATCH; *arena = next_arena(*arena)) {
+        if (!lock_try(&(*arena)->mutex)) {
+            *again = true;
+        } else if (!is_quiet(*arena)) {
+            *again = true;
+            lock_release(&(*arena)->mutex);
+        } else if (is_empty(*arena)) {
+            lock_release(&(*arena)->mutex);
+        } else {
+            close_cache(*arena);
+            batch[count++] = *arena;
+        }
+    }
+    return count;
+}
+
+struct sweep {
+    struct mistake mistake;
+    bool again;
+};
+
+static void sweep_visited(struct arena *arena, bool owned, void *context)
+{
+    struct sweep *sweep = context;
+    flush_visited(arena, owned, &sweep->mistake);
+    sweep->again = sweep->again || (owned && !is_empty(arena));
+}
+
+bool arena_sweep_quiet(void)
+{
+    struct arena *batch[VISIT_BATCH];
+    struct sweep sweep = {{SPAN_FINE, NULL}, false};
+    lock_acquire(&visit_lock);
+    for (struct arena *arena = first_arena(); arena != NULL;) {
+        size_t count = close_quiet(&arena, batch, &sweep.again);
+        visit_batch(batch, count, 0, sweep_visited, &sweep);
+    }
+    lock_release(&visit_lock);
+    abort_on(&sweep.mistake);
+    return sweep.again;
+}
+
+bool arena_any_unswept(void)
+{
+    bool any = false;
+    for (struct arena *arena = first_arena(); arena != NULL && !any; arena = next_arena(arena)) {
+        lock_acquire(&arena->mutex);
+        any = arena->calls_seen != calls_of(arena) || !is_empty(arena);
+        lock_release(&arena->mutex);
+    }
+    return any;
 }
 
 size_t arena_cached_bytes(const struct arena *arena)
@@ -756,11 +890,16 @@ static void orphan(struct arena *arena)
         add_orphan(arena);
 }
 
+void arena_enter_child(void)
+{
+    arena_self->thread_id = os_thread_id();
+}
+
 void arena_unlock_all(bool in_child)
 {
-    if (in_child && arena_self != &unborn)
-        arena_self->thread_id = os_thread_id();
     for (struct arena *arena = first_arena(); arena != NULL; arena = next_arena(arena)) {
+        if (in_child)
+            mailbox_repair(&arena->mailbox);
         if (in_child && arena != arena_self)
             orphan(arena);
         open_cache(arena);

@@ -25,22 +25,24 @@ struct arena {
 
     /* All below is under the mutex unless it says otherwise. */
     _Alignas(CACHE_LINE) struct lock mutex;
-    struct chunk *home;                /* where the last run came from */
-    void **stacks[CLASS_END];          /* where each bin's stack starts; NULL: there is none */
-    struct span *partial[CLASS_END];   /* spans with free blocks, by class */
-    uint16_t limits[CLASS_END];        /* blocks that a bin may hold */
-    size_t limit_bytes;                /* the same in bytes, in all */
-    size_t span_bytes;                 /* in spans it owns */
-    size_t free_bytes;                 /* in blocks free in those spans */
+    struct chunk *home;              /* where the last run came from; a hint, and read as one */
+    void **stacks[CLASS_END];        /* where each bin's stack starts; NULL: there is none */
+    struct span *partial[CLASS_END]; /* spans with free blocks, by class */
+    uint16_t limits[CLASS_END];      /* blocks that a bin may hold */
+    size_t limit_bytes;              /* the same in bytes, in all */
+    size_t span_bytes;               /* in spans it owns */
+    size_t free_bytes;               /* in blocks free in those spans */
     size_t spans;
-    unsigned victim;                   /* the next class whose limit may have to shrink */
+    unsigned victim; /* the next class whose limit may have to shrink */
     uint64_t refills, flushes, foreign_frees, takeovers;
+    uint64_t calls_seen; /* refills + flushes at the last sweep */
 
-    struct arena *_Atomic next;        /* in the list of all; written once */
-    struct arena *next_orphan;         /* under the list's lock */
-    bool orphan;                       /* under the list's lock */
-    bool at_rest;                      /* at fork: its cache was nobody's */
-    int thread_id;                     /* of the owner, or of the last one */
+    struct arena *_Atomic next; /* in the list of all; written once */
+    struct arena *next_orphan;  /* under the list's lock */
+    bool orphan;                /* under the list's lock */
+    unsigned exit_rounds;       /* the owner's: destructor rounds it has seen */
+    bool at_rest;               /* at fork: its cache was nobody's */
+    int thread_id;              /* of the owner, or of the last one */
 
     _Alignas(CACHE_LINE) struct mailbox mailbox; /* anyone's */
     /* The stacks of the cache follow: see arena.c. */
@@ -62,18 +64,30 @@ struct chunk **arena_home(void);
 
 /* Calls visit for every arena: with its mutex held, and, when owned is true, its cache closed and
  * at rest; false when its owner could not be kept out (no membarrier, or a thread that is stopped
- * in the middle). visit must not allocate or take an arena's mutex. */
+ * in the middle). visit must not allocate, or wait for
+ * an arena's mutex. */
 void arena_visit_all(void (*visit)(struct arena *arena, bool owned, void *context), void *context);
 
 /* Brings every cached block of every arena back to its span, and all mail. */
 void arena_flush_all(void);
 
+/* The purger's part: takes over the arenas whose owners have not called for a block or brought one
+ * back since the last time, and empties their caches and mailboxes. Waits for nobody. True when
+ * some arena was busy, or could not be emptied: come again. */
+bool arena_sweep_quiet(void);
+
+/* True when an arena was used since the last sweep, or holds something a sweep would bring back. */
+bool arena_any_unswept(void);
+
 /* What one arena holds; call from a visit. Blocks in caches and mailboxes count as live in
  * span_bytes - free_bytes of their owners. */
 size_t arena_cached_bytes(const struct arena *arena);
 
-/* Calls that the cost of membarrier hangs on, and arenas made, since the start. */
+/* Arenas made since the start. */
 size_t arena_count(void);
+
+/* In the child of a fork, first of all: the caller's thread has a new id. */
+void arena_enter_child(void);
 
 /* For fork: every mutex held, every cache closed and at rest. The child makes orphans of all
  * arenas but the caller's. */

@@ -16,6 +16,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#if defined(__SANITIZE_THREAD__)
+#define EBB_THREAD_SANITIZER
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define EBB_THREAD_SANITIZER
+#endif
+#endif
+
 #define KiB ((size_t)1024)
 #define MiB (1024 * KiB)
 

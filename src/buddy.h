@@ -22,10 +22,10 @@ _Static_assert(BUDDY_PAGES == CHUNK_PAGES, "one buddy serves one chunk");
 #define BUDDY_NONE ((size_t)-1)
 
 struct buddy {
-    uint32_t orders;            /* bit k: some block of 2^k pages is free */
-    uint32_t free_pages;        /* in all */
+    uint32_t orders;               /* bit k: some block of 2^k pages is free */
+    uint32_t free_pages;           /* in all */
     uint16_t counts[BUDDY_ORDERS]; /* free blocks of each order */
-    uint64_t free[BUDDY_WORDS]; /* bit i of order k: the block at page i * 2^k is free */
+    uint64_t free[BUDDY_WORDS];    /* bit i of order k: the block at page i * 2^k is free */
 };
 
 /* All of the first `pages` pages free (any number up to BUDDY_PAGES). */

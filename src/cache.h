@@ -27,7 +27,7 @@
 #include "base.h"
 #include "sizeclass.h"
 
-#ifdef __SANITIZE_THREAD__
+#ifdef EBB_THREAD_SANITIZER
 #define CACHE_ENTER memory_order_seq_cst
 #define CACHE_BOUND memory_order_seq_cst
 #define CACHE_LEAVE memory_order_seq_cst
@@ -67,6 +67,18 @@ static always_inline uint32_t low_half(void *const *slot)
     return (uint32_t)(uintptr_t)slot;
 }
 
+/* While the cache is closed a visitor may move a top that its owner is just reading. The owner
+ * makes no use of it then (any top is beyond a closed bound), but both must be whole: relaxed. */
+static always_inline void **cache_top(struct bin *bin)
+{
+    return __atomic_load_n(&bin->top, __ATOMIC_RELAXED);
+}
+
+static inline void cache_move_top(struct bin *bin, void **top)
+{
+    __atomic_store_n(&bin->top, top, __ATOMIC_RELAXED);
+}
+
 static always_inline void cache_enter(struct cache *cache)
 {
     atomic_store_explicit(&cache->busy, 1, CACHE_ENTER);
@@ -86,7 +98,7 @@ static always_inline bool cache_pop(struct cache *cache, unsigned code, void **b
     struct bin *bin = cache_bin(cache, code);
     cache_enter(cache);
     uint32_t low = atomic_load_explicit(&bin->low, CACHE_BOUND);
-    void **top = bin->top;
+    void **top = cache_top(bin);
     if (unlikely(low_half(top) <= low))
         return false;
     *block = *--top;
@@ -102,7 +114,7 @@ static always_inline bool cache_push(struct cache *cache, unsigned code, void *b
     struct bin *bin = cache_bin(cache, code);
     cache_enter(cache);
     uint32_t high = atomic_load_explicit(&bin->high, CACHE_BOUND);
-    void **top = bin->top;
+    void **top = cache_top(bin);
     if (unlikely(low_half(top) >= high) || unlikely(top[-1] == block))
         return false;
     *top = block;

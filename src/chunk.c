@@ -11,12 +11,18 @@
 static struct lock list_lock;
 static struct chunk *_Atomic first_chunk;
 
-static _Atomic size_t purged_bytes, purge_calls;
+static _Atomic size_t purged_bytes, purge_calls, committed_pages;
 
 struct chunk *chunk_first(void)
 {
     /* Acquire: pairs with the release that appends a record. */
     return atomic_load_explicit(&first_chunk, memory_order_acquire);
+}
+
+/* Our pages in an OS page, at least 1. */
+static size_t os_page_pages(void)
+{
+    return max_size(os_page_size / PAGE_SIZE, 1);
 }
 
 static struct chunk *next_of(const struct chunk *chunk)
@@ -46,10 +52,11 @@ static bool commit_up_to(struct chunk *chunk, size_t end)
     size_t target = min_size(round_up(end, COMMIT_STEP), CHUNK_PAGES);
     char *start = chunk->base + chunk->committed * PAGE_SIZE;
     if (!os_commit(start, (target - chunk->committed) * PAGE_SIZE)) {
-        target = end; /* perhaps less is granted */
+        target = round_up(end, os_page_pages()); /* perhaps less is granted */
         if (!os_commit(start, (target - chunk->committed) * PAGE_SIZE))
             return false;
     }
+    atomic_fetch_add_explicit(&committed_pages, target - chunk->committed, memory_order_relaxed);
     give_to_buddy(chunk, chunk->committed, target - chunk->committed);
     chunk->committed = target;
     return true;
@@ -129,8 +136,8 @@ static struct chunk *spare_record(void)
     return chunk;
 }
 
-/* Under list_lock. */
-static bool map_chunk(void)
+/* Maps a chunk and takes the run from it before anybody else can. Under list_lock. */
+static bool take_from_new(size_t pages, size_t alignment, struct run *run)
 {
     struct chunk *chunk = spare_record();
     if (chunk == NULL)
@@ -147,9 +154,10 @@ static bool map_chunk(void)
     chunk->committed = 0;
     buddy_init(&chunk->buddy, 0);
     pagemap_set_chunk(base, chunk);
+    bool taken = take_locked(chunk, pages, alignment, run);
     publish_orders(chunk);
     lock_release(&chunk->lock);
-    return true;
+    return taken;
 }
 
 bool chunk_take(struct chunk **home, size_t pages, size_t alignment, struct run *run)
@@ -160,8 +168,7 @@ bool chunk_take(struct chunk **home, size_t pages, size_t alignment, struct run 
     if (!taken) {
         lock_acquire(&list_lock);
         /* Another thread may have mapped one, or given pages back, meanwhile. */
-        taken = take_from_any(pages, alignment, run) ||
-                (map_chunk() && take_from_any(pages, alignment, run));
+        taken = take_from_any(pages, alignment, run) || take_from_new(pages, alignment, run);
         lock_release(&list_lock);
     }
     if (taken)
@@ -169,13 +176,27 @@ bool chunk_take(struct chunk **home, size_t pages, size_t alignment, struct run 
     return taken;
 }
 
+/* Under the chunk's lock. The pages that were never used come last, and only when the others are
+ * to be had. */
+static bool extend_locked(struct chunk *chunk, size_t end, size_t more)
+{
+    size_t used = end < chunk->committed ? min_size(more, chunk->committed - end) : 0;
+    if (end + more > CHUNK_PAGES || (used != 0 && !buddy_take(&chunk->buddy, end, used)))
+        return false;
+    if (used == more ||
+        (commit_up_to(chunk, end + more) && buddy_take(&chunk->buddy, end + used, more - used)))
+        return true;
+    if (used != 0)
+        buddy_free(&chunk->buddy, end, used);
+    return false;
+}
+
 bool chunk_extend(struct chunk *chunk, size_t first, size_t pages, size_t more)
 {
     size_t end = first + pages;
     bool zero;
     lock_acquire(&chunk->lock);
-    bool taken = (end + more <= chunk->committed || commit_up_to(chunk, end + more)) &&
-                 buddy_take(&chunk->buddy, end, more);
+    bool taken = extend_locked(chunk, end, more);
     if (taken)
         claim_states(chunk, end, end + more, &zero);
     publish_orders(chunk);
@@ -191,30 +212,41 @@ void chunk_give(struct chunk *chunk, size_t first, size_t pages)
     lock_release(&chunk->lock);
 }
 
-/* Finds the next run of dirty free pages from *page on and takes it out of the buddy, so that it
- * can be purged without the lock. Under the chunk's lock. */
-static bool take_dirty(struct chunk *chunk, bool everything, size_t *page, size_t *end)
+/* Finds the next dirty free pages from *page on that make whole OS pages (which may be larger than
+ * ours, and then cannot be given back while the other half is in use). */
+static bool find_dirty(const struct chunk *chunk, bool everything, size_t *page, size_t *end)
 {
     const uint64_t *old = chunk->free_state[PAGE_OLD], *young = chunk->free_state[PAGE_YOUNG];
-    size_t first = bits_find(old, *page, CHUNK_PAGES, true);
-    if (everything)
-        first = min_size(first, bits_find(young, *page, CHUNK_PAGES, true));
-    if (first == CHUNK_PAGES)
-        return false;
-    size_t stop = first;
-    for (size_t before = CHUNK_PAGES; stop != before && stop < CHUNK_PAGES;) {
-        before = stop;
-        stop = bits_find(old, stop, CHUNK_PAGES, false);
-        if (everything && stop < CHUNK_PAGES)
-            stop = bits_find(young, stop, CHUNK_PAGES, false);
+    size_t unit = os_page_pages(), first = *page, stop;
+    for (; first < CHUNK_PAGES; first = stop) {
+        size_t next = bits_find(old, first, CHUNK_PAGES, true);
+        if (everything)
+            next = min_size(next, bits_find(young, first, CHUNK_PAGES, true));
+        stop = next;
+        for (size_t before = CHUNK_PAGES; stop != before && stop < CHUNK_PAGES;) {
+            before = stop;
+            stop = bits_find(old, stop, CHUNK_PAGES, false);
+            if (everything && stop < CHUNK_PAGES)
+                stop = bits_find(young, stop, CHUNK_PAGES, false);
+        }
+        *page = round_up(next, unit);
+        *end = stop & ~(unit - 1);
+        if (*page < *end)
+            return true;
     }
-    buddy_take(&chunk->buddy, first, stop - first);
+    return false;
+}
+
+/* Takes the next dirty pages out of the buddy, so that they can be purged without the lock. Under
+ * the chunk's lock. */
+static bool take_dirty(struct chunk *chunk, bool everything, size_t *page, size_t *end)
+{
+    if (!find_dirty(chunk, everything, page, end))
+        return false;
+    buddy_take(&chunk->buddy, *page, *end - *page);
     publish_orders(chunk);
-    bits_clear(chunk->free_state[PAGE_OLD], first, stop);
-    if (everything)
-        bits_clear(chunk->free_state[PAGE_YOUNG], first, stop);
-    *page = first;
-    *end = stop;
+    bits_clear(chunk->free_state[PAGE_OLD], *page, *end);
+    bits_clear(chunk->free_state[PAGE_YOUNG], *page, *end);
     return true;
 }
 
@@ -294,9 +326,9 @@ size_t chunk_sweep(bool everything, size_t spare)
 bool chunk_any_dirty(void)
 {
     for (struct chunk *chunk = chunk_first(); chunk != NULL; chunk = next_of(chunk)) {
+        size_t page = 0, end;
         lock_acquire(&chunk->lock);
-        bool dirty = bits_any(chunk->free_state[PAGE_OLD], 0, CHUNK_PAGES) ||
-                     bits_any(chunk->free_state[PAGE_YOUNG], 0, CHUNK_PAGES);
+        bool dirty = find_dirty(chunk, true, &page, &end);
         lock_release(&chunk->lock);
         if (dirty)
             return true;
@@ -320,7 +352,8 @@ struct chunk *chunk_holding(const void *address)
 bool chunk_page_is_free(struct chunk *chunk, const void *address)
 {
     lock_acquire(&chunk->lock);
-    bool free = buddy_is_free(&chunk->buddy, chunk_page(address));
+    size_t page = chunk_page(address);
+    bool free = page >= chunk->committed || buddy_is_free(&chunk->buddy, page);
     lock_release(&chunk->lock);
     return free;
 }
@@ -343,6 +376,11 @@ void chunk_count(struct chunk_totals *totals)
         }
         lock_release(&chunk->lock);
     }
+}
+
+size_t chunk_committed_bytes(void)
+{
+    return atomic_load_explicit(&committed_pages, memory_order_relaxed) * PAGE_SIZE;
 }
 
 size_t chunk_purged_bytes(void)

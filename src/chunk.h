@@ -32,9 +32,9 @@ struct chunk {
     size_t large_pages; /* in large blocks */
     struct buddy buddy;
     uint64_t free_state[PAGE_STATES][CHUNK_PAGES / 64]; /* of free pages only */
-    uint16_t large[CHUNK_PAGES];      /* pages of the large block that begins here, or 0 */
-    struct span *spans[CHUNK_PAGES];  /* the span that each page belongs to, or NULL; written by
-                                         who holds the page, read by who holds a block in it */
+    uint16_t large[CHUNK_PAGES];     /* pages of the large block that begins here, or 0 */
+    struct span *spans[CHUNK_PAGES]; /* the span that each page belongs to, or NULL; written by
+                                        who holds the page, read by who holds a block in it */
 };
 
 struct run {
@@ -61,10 +61,10 @@ void chunk_give(struct chunk *chunk, size_t first, size_t pages);
  * `spare` of them. Never holds a lock during madvise. Returns the bytes given back. */
 size_t chunk_sweep(bool everything, size_t spare);
 
-/* True when some free page is dirty: a sweep would have something to do, now or the next time. */
+/* True when a sweep would have something to do, now or the next time. */
 bool chunk_any_dirty(void);
 
-/* The chunk that holds address, which must be known to lie in one. */
+/* The page of its chunk that address lies in. */
 static inline size_t chunk_page(const void *address)
 {
     return ((uintptr_t)address >> PAGE_SHIFT) & (CHUNK_PAGES - 1);
@@ -78,13 +78,16 @@ struct chunk *chunk_holding(const void *address);
 bool chunk_page_is_free(struct chunk *chunk, const void *address);
 
 struct chunk_totals {
-    size_t mapped_bytes;   /* address space of chunks in use */
-    size_t free_bytes;     /* free pages of all states */
-    size_t dirty_bytes;    /* free pages that are still resident */
-    size_t large_bytes;    /* in large blocks */
+    size_t mapped_bytes; /* address space of chunks in use */
+    size_t free_bytes;   /* free pages of all states */
+    size_t dirty_bytes;  /* free pages that are still resident */
+    size_t large_bytes;  /* in large blocks */
     size_t large_blocks;
 };
 void chunk_count(struct chunk_totals *totals);
+
+/* Bytes of pages that were used at some time and are still mapped: no lock, no exactness. */
+size_t chunk_committed_bytes(void);
 
 /* Bytes given back to the kernel since the start, and the calls that did it. */
 size_t chunk_purged_bytes(void);

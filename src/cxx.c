@@ -148,9 +148,8 @@ static cold void *aligned_new_without_memory(size_t size, size_t alignment)
 
 static void *aligned(size_t size, size_t alignment)
 {
-    return is_power_of_two(alignment)
-               ? api_alloc_aligned(max_size(alignment, MIN_ALIGNMENT), size)
-               : NULL;
+    return is_power_of_two(alignment) ? api_alloc_aligned(max_size(alignment, MIN_ALIGNMENT), size)
+                                      : NULL;
 }
 
 EXPORT void *_ZnwmSt11align_val_t(size_t size, size_t alignment)

@@ -1,6 +1,6 @@
-/* fork.c: a child gets a heap at rest. Before a fork every arena is taken over and every lock taken,
- * in the order of lock.h; after it, parent and child let go, and the child makes orphans of the
- * arenas of the threads that it does not have. Nothing calls this room but libc.
+/* fork.c: a child gets a heap at rest. Before a fork every arena is taken over and every lock
+ * taken, in the order of lock.h; after it, parent and child let go, and the child makes orphans of
+ * the arenas of the threads that it does not have. Nothing calls this room but libc.
  */
 #include <pthread.h>
 
@@ -8,10 +8,30 @@
 #include "chunk.h"
 #include "huge.h"
 #include "meta.h"
+#include "os.h"
 #include "pagemap.h"
+#include "purger.h"
+
+/* libc takes the lock of its list of streams after our handler has run, and a thread that holds a
+ * stream may wait for memory while another one holds that list and waits for the stream. So on
+ * glibc we take the list's lock first, as glibc does for its own malloc. */
+extern void _IO_list_lock(void) __attribute__((weak));
+extern void _IO_list_unlock(void) __attribute__((weak));
+extern void _IO_list_resetlock(void) __attribute__((weak));
+
+/* glibc's word for "there is no other thread". Then nobody holds a lock but the caller, who may be
+ * a signal handler that interrupted one of our slow paths: he must not wait for himself. */
+extern char __libc_single_threaded __attribute__((weak));
+static bool alone;
 
 static void before(void)
 {
+    alone = &__libc_single_threaded != NULL && __libc_single_threaded;
+    if (!alone && _IO_list_lock != NULL)
+        _IO_list_lock();
+    purger_lock();
+    if (alone)
+        return;
     arena_lock_all();
     chunk_lock_all();
     huge_lock();
@@ -21,21 +41,30 @@ static void before(void)
 
 static void let_go(bool in_child)
 {
-    meta_unlock();
-    pagemap_unlock();
-    huge_unlock();
-    chunk_unlock_all();
-    arena_unlock_all(in_child);
+    if (!alone) {
+        meta_unlock();
+        pagemap_unlock();
+        huge_unlock();
+        chunk_unlock_all();
+        arena_unlock_all(in_child);
+    }
+    purger_unlock(in_child);
 }
 
 static void in_parent(void)
 {
     let_go(false);
+    if (!alone && _IO_list_unlock != NULL)
+        _IO_list_unlock();
 }
 
 static void in_child(void)
 {
+    os_move_home();
+    arena_enter_child();
     let_go(true);
+    if (!alone && _IO_list_resetlock != NULL)
+        _IO_list_resetlock();
 }
 
 /* The linker is told to have this run before all other libraries' constructors (-z initfirst), so

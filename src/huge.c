@@ -16,9 +16,10 @@
 
 struct huge {
     char *start;
-    size_t size;                   /* mapped bytes, whole OS pages */
-    struct huge *next_here;        /* live: the next that begins in the same 32 MiB */
-    struct huge *next, *previous;  /* in the list of live or of kept blocks, the newest first */
+    size_t size;                  /* bytes that were asked for, in whole OS pages */
+    size_t mapped;                /* bytes; more than size where a kept mapping was larger */
+    struct huge *next_here;       /* live: the next that begins in the same 32 MiB */
+    struct huge *next, *previous; /* in the list of live or of kept blocks, the newest first */
     uint64_t freed_ms;
 };
 
@@ -33,7 +34,15 @@ static struct {
     struct huge *unused; /* records, never used for anything else */
 } huge;
 
+/* huge.kept.bytes for those who look without the lock. */
+static _Atomic size_t kept_bytes;
+
 /* ---- Under the lock -------------------------------------------------------------------------- */
+
+static void publish_kept(void)
+{
+    atomic_store_explicit(&kept_bytes, huge.kept.bytes, memory_order_relaxed);
+}
 
 static void list_add(struct list *list, struct huge *block)
 {
@@ -43,7 +52,8 @@ static void list_add(struct list *list, struct huge *block)
         list->first->previous = block;
     list->first = block;
     list->count++;
-    list->bytes += block->size;
+    list->bytes += block->mapped;
+    publish_kept();
 }
 
 static void list_remove(struct list *list, struct huge *block)
@@ -55,7 +65,8 @@ static void list_remove(struct list *list, struct huge *block)
     if (block->next != NULL)
         block->next->previous = block->previous;
     list->count--;
-    list->bytes -= block->size;
+    list->bytes -= block->mapped;
+    publish_kept();
 }
 
 static struct huge *find(const void *start)
@@ -94,9 +105,9 @@ static struct huge *take_kept(size_t size, size_t alignment)
 {
     struct huge *best = NULL;
     for (struct huge *block = huge.kept.first; block != NULL; block = block->next)
-        if (block->size >= size && block->size - size <= size / KEEP_EXCESS &&
+        if (block->mapped >= size && block->mapped - size <= size / KEEP_EXCESS &&
             ((uintptr_t)block->start & (alignment - 1)) == 0 &&
-            (best == NULL || block->size < best->size))
+            (best == NULL || block->mapped < best->mapped))
             best = block;
     if (best != NULL)
         list_remove(&huge.kept, best);
@@ -123,11 +134,11 @@ static void drop_record(struct huge *block)
     lock_release(&huge.lock);
 }
 
-/* A fresh mapping, known to the page map's leaves; NULL when refused. */
+/* A fresh mapping, whose start the page map has a leaf for; NULL when refused. */
 static char *map(size_t size, size_t alignment)
 {
     char *start = alignment <= os_page_size ? os_map(size) : os_map_aligned(size, alignment);
-    if (start != NULL && !pagemap_prepare(start, size)) {
+    if (start != NULL && !pagemap_prepare(start, PAGE_SIZE)) {
         os_unmap(start, size);
         return NULL;
     }
@@ -138,24 +149,33 @@ static char *map(size_t size, size_t alignment)
  * a mapping), the memory goes at least, and the addresses are kept for use. */
 static void let_go(struct huge *block)
 {
-    if (os_unmap(block->start, block->size)) {
+    if (os_unmap(block->start, block->mapped)) {
         drop_record(block);
         return;
     }
-    os_purge(block->start, block->size);
+    os_purge(block->start, block->mapped);
     block->freed_ms = os_now_ms();
     lock_acquire(&huge.lock);
     list_add(&huge.kept, block);
     lock_release(&huge.lock);
 }
 
+/* At least one of our pages, so that no two blocks begin in the same one: the page map has one code
+ * for it. */
+static size_t whole_size(size_t size)
+{
+    return round_up(max_size(size, PAGE_SIZE), os_page_size);
+}
+
 void *huge_alloc(size_t size, size_t alignment, bool *zero)
 {
-    size = round_up(size, os_page_size);
+    size = whole_size(size);
     lock_acquire(&huge.lock);
     struct huge *block = take_kept(size, alignment);
-    if (block != NULL)
+    if (block != NULL) {
+        block->size = size;
         enter(block);
+    }
     lock_release(&huge.lock);
     *zero = block == NULL;
     if (block != NULL)
@@ -164,7 +184,7 @@ void *huge_alloc(size_t size, size_t alignment, bool *zero)
     if (block == NULL)
         return NULL;
     block->start = map(size, alignment);
-    block->size = size;
+    block->size = block->mapped = size;
     if (block->start == NULL) {
         drop_record(block);
         return NULL;
@@ -183,7 +203,7 @@ bool huge_free(void *start)
     bool keep = false;
     if (block != NULL) {
         leave(block);
-        keep = block->size <= KEEP_MOST - min_size(huge.kept.bytes, KEEP_MOST);
+        keep = block->mapped <= KEEP_MOST - min_size(huge.kept.bytes, KEEP_MOST);
         if (keep) {
             block->freed_ms = now;
             list_add(&huge.kept, block);
@@ -204,11 +224,12 @@ size_t huge_size(const void *start)
     return size;
 }
 
-static void set_size(struct huge *block, size_t size)
+static void set_size(struct huge *block, size_t size, size_t mapped)
 {
     lock_acquire(&huge.lock);
-    huge.live.bytes += size - block->size;
+    huge.live.bytes += mapped - block->mapped;
     block->size = size;
+    block->mapped = mapped;
     lock_release(&huge.lock);
 }
 
@@ -222,10 +243,10 @@ static void *move(struct huge *block, size_t size)
     lock_acquire(&huge.lock);
     leave(block);
     lock_release(&huge.lock);
-    bool moved = os_move(block->start, block->size, target, size);
+    bool moved = os_move(block->start, block->mapped, target, size);
     if (moved) {
         block->start = target;
-        block->size = size;
+        block->size = block->mapped = size;
     } /* else target's addresses are lost: whether the kernel unmapped them is not known */
     lock_acquire(&huge.lock);
     enter(block);
@@ -235,29 +256,28 @@ static void *move(struct huge *block, size_t size)
 
 void *huge_resize(void *start, size_t size)
 {
-    size = round_up(size, os_page_size);
+    size = whole_size(size);
     lock_acquire(&huge.lock);
     struct huge *block = find(start);
     lock_release(&huge.lock);
     if (block == NULL)
         return NULL;
-    if (size <= block->size) {
-        size_t excess = block->size - size;
-        if (excess > block->size / SHRINK_SHARE && os_unmap(block->start + size, excess))
-            set_size(block, size);
-        return start;
-    }
-    if (os_resize(start, block->size, size)) {
-        set_size(block, size);
-        return start;
-    }
-    return move(block, size);
+    size_t excess = block->mapped - min_size(size, block->mapped);
+    if (excess > block->mapped / SHRINK_SHARE && os_unmap(block->start + size, excess))
+        set_size(block, size, size);
+    else if (size <= block->mapped)
+        set_size(block, size, block->mapped);
+    else if (os_resize(start, block->mapped, size))
+        set_size(block, size, size);
+    else
+        return move(block, size);
+    return start;
 }
 
 static bool list_contains(const struct list *list, const char *address)
 {
     for (const struct huge *block = list->first; block != NULL; block = block->next)
-        if (address >= block->start && address < block->start + block->size)
+        if (address >= block->start && address < block->start + block->mapped)
             return true;
     return false;
 }
@@ -278,7 +298,7 @@ size_t huge_sweep(uint64_t age_ms)
     lock_acquire(&huge.lock);
     for (struct huge *block = huge.kept.first; block != NULL; block = next) {
         next = block->next;
-        if (now - block->freed_ms < age_ms)
+        if (block->freed_ms + age_ms > now)
             continue;
         list_remove(&huge.kept, block);
         block->next = old;
@@ -287,17 +307,22 @@ size_t huge_sweep(uint64_t age_ms)
     lock_release(&huge.lock);
     for (; old != NULL; old = next) {
         next = old->next;
-        bytes += old->size;
+        bytes += old->mapped;
         let_go(old);
     }
     return bytes;
 }
 
+size_t huge_kept_bytes(void)
+{
+    return atomic_load_explicit(&kept_bytes, memory_order_relaxed);
+}
+
 void huge_count(struct huge_totals *totals)
 {
     lock_acquire(&huge.lock);
-    *totals = (struct huge_totals){huge.live.bytes, huge.live.count, huge.kept.bytes,
-                                   huge.kept.count};
+    *totals =
+        (struct huge_totals){huge.live.bytes, huge.live.count, huge.kept.bytes, huge.kept.count};
     lock_release(&huge.lock);
 }
 

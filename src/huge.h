@@ -23,11 +23,14 @@ size_t huge_size(const void *block);
  * when there is no memory. */
 void *huge_resize(void *block, size_t size);
 
-/* True when address lies inside a huge block, live or kept. For error messages: slow. */
+/* True when address lies inside a live huge block. For error messages: slow. */
 bool huge_contains(const void *address);
 
 /* Lets go of kept mappings that were freed at least age_ms ago. Returns their bytes. */
 size_t huge_sweep(uint64_t age_ms);
+
+/* Bytes of kept mappings, read without the lock. */
+size_t huge_kept_bytes(void);
 
 struct huge_totals {
     size_t live_bytes, live_blocks;

@@ -31,6 +31,8 @@ bool large_free(void *block)
 {
     struct chunk *chunk = pagemap_chunk(block);
     size_t first = chunk_page(block);
+    if (chunk == NULL)
+        return false;
     lock_acquire(&chunk->lock);
     size_t pages = pages_of(chunk, block);
     if (pages != 0) {
@@ -48,6 +50,8 @@ bool large_free(void *block)
 size_t large_size(const void *block)
 {
     struct chunk *chunk = pagemap_chunk(block);
+    if (chunk == NULL)
+        return 0;
     lock_acquire(&chunk->lock);
     size_t pages = pages_of(chunk, block);
     lock_release(&chunk->lock);
@@ -59,8 +63,8 @@ bool large_resize(void *block, size_t size)
     struct chunk *chunk = pagemap_chunk(block);
     size_t first = chunk_page(block), wanted = pages_for(size);
     size_t pages = large_size(block) / PAGE_SIZE;
-    if (wanted > pages && (first + wanted > CHUNK_PAGES ||
-                           !chunk_extend(chunk, first, pages, wanted - pages)))
+    if (wanted > pages &&
+        (first + wanted > CHUNK_PAGES || !chunk_extend(chunk, first, pages, wanted - pages)))
         return false;
     lock_acquire(&chunk->lock);
     chunk->large[first] = (uint16_t)wanted;

@@ -4,8 +4,9 @@
  * A waiter looks a few times and then sleeps: with more threads than processors the holder may be
  * descheduled, and spinning would take the processor that it needs.
  *
- * Lock order, outermost first; a thread that holds one takes only those below it:
+ * Lock order, outermost first; who holds one waits only for those below it:
  *
+ *   sweep lock (purger.c)         one sweep at a time
  *   visit lock (arena.c)          one takeover of many arenas at a time
  *   arena list (arena.c)
  *   arena mutexes                 several only in a takeover, in the order of the list

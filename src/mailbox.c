@@ -20,8 +20,7 @@ size_t mailbox_take(struct mailbox *mailbox, void **blocks, size_t room)
     size_t count = 0;
     uint32_t reserved = atomic_load_explicit(&mailbox->reserved, memory_order_relaxed);
     while (count < room && mailbox->taken < reserved) {
-        void *block =
-            atomic_load_explicit(&mailbox->slots[mailbox->taken], memory_order_acquire);
+        void *block = atomic_load_explicit(&mailbox->slots[mailbox->taken], memory_order_acquire);
         if (block == NULL)
             break; /* its writer has not got there yet */
         atomic_store_explicit(&mailbox->slots[mailbox->taken], NULL, memory_order_relaxed);
@@ -35,4 +34,17 @@ size_t mailbox_take(struct mailbox *mailbox, void **blocks, size_t room)
                                                 memory_order_release, memory_order_relaxed))
         mailbox->taken = 0;
     return count;
+}
+
+void mailbox_repair(struct mailbox *mailbox)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = mailbox->taken; i < MAILBOX_SLOTS; i++) {
+        void *block = atomic_load_explicit(&mailbox->slots[i], memory_order_relaxed);
+        atomic_store_explicit(&mailbox->slots[i], NULL, memory_order_relaxed);
+        if (block != NULL)
+            atomic_store_explicit(&mailbox->slots[kept++], block, memory_order_relaxed);
+    }
+    mailbox->taken = 0;
+    atomic_store_explicit(&mailbox->reserved, kept, memory_order_relaxed);
 }

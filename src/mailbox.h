@@ -29,6 +29,10 @@ bool mailbox_put(struct mailbox *mailbox, void *const *blocks, size_t count);
 /* Takes up to `room` blocks; under the arena's mutex. */
 size_t mailbox_take(struct mailbox *mailbox, void **blocks, size_t room);
 
+/* In the child of a fork, where writers in the middle of putting do not exist: what they had not
+ * stored yet is lost (it is live in the child), and nothing waits for them. */
+void mailbox_repair(struct mailbox *mailbox);
+
 /* A hint without the mutex, exact with it and with no writer about. */
 static inline bool mailbox_is_empty(struct mailbox *mailbox)
 {

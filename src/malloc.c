@@ -19,6 +19,9 @@
 /* A block shrunk by realloc stays where it is while it fills this share of its size class. */
 #define SHRINK_KEEPS(size, room) ((size) >= (room) / 4 * 3)
 
+/* More than any address space holds: refused without a look at the memory there is. */
+#define SIZE_MOST ((size_t)1 << ADDRESS_BITS)
+
 /* A multiple of this is beyond a chunk's ability to align a run without waste. */
 #define RUN_ALIGNMENT_MAX (CHUNK_SIZE / 8)
 
@@ -49,7 +52,7 @@ static void *alloc_with_retry(size_t size, size_t alignment, bool *zero)
     *zero = false;
     if (size == 0)
         size = 1;
-    if (likely(size <= PTRDIFF_MAX - alignment)) {
+    if (likely(size <= SIZE_MOST && alignment <= SIZE_MOST)) {
         block = alloc_any(size, alignment, zero);
         if (unlikely(block == NULL)) {
             purger_reclaim();
@@ -71,7 +74,7 @@ cold void *api_alloc_slow(size_t size)
 cold void *api_alloc_aligned(size_t alignment, size_t size)
 {
     bool zero;
-    if (size <= PTRDIFF_MAX - alignment && alignment <= PAGE_SIZE) {
+    if (size <= SIZE_MOST && alignment <= PAGE_SIZE) {
         /* A class of a multiple of the alignment has all its blocks aligned (sizeclass.h). */
         size_t rounded = round_up(max_size(size, 1), alignment);
         if (rounded <= SMALL_MAX)
@@ -179,7 +182,12 @@ static size_t size_of(const void *pointer)
 
 static void *move_block(void *pointer, size_t room, size_t size)
 {
+    int saved = errno;
     void *block = api_alloc(size);
+    if (block == NULL && size <= room) {
+        errno = saved; /* no program expects that shrinking fails */
+        return pointer;
+    }
     if (block == NULL)
         return NULL;
     memcpy(block, pointer, min_size(room, size));
@@ -191,10 +199,11 @@ static void *move_block(void *pointer, size_t room, size_t size)
 static void *resize_pages(void *pointer, size_t room, size_t size)
 {
     int saved = errno;
+    unsigned class = pagemap_class(pointer);
     void *block = NULL;
-    if (room <= LARGE_MAX && size > SMALL_MAX && size <= LARGE_MAX)
+    if (class == CLASS_LARGE && size > SMALL_MAX && size <= LARGE_MAX)
         block = large_resize(pointer, size) ? pointer : NULL;
-    else if (room > LARGE_MAX && size > LARGE_MAX && size <= PTRDIFF_MAX - PAGE_SIZE)
+    else if (class == CLASS_HUGE && size > LARGE_MAX && size <= SIZE_MOST)
         block = huge_resize(pointer, size);
     errno = saved;
     return block != NULL ? block : move_block(pointer, room, size);
@@ -228,7 +237,8 @@ EXPORT void *API(reallocarray)(void *pointer, size_t count, size_t size)
     return API(realloc)(pointer, bytes);
 }
 
-/* ---- Aligned blocks --------------------------------------------------------------------------- */
+/* ---- Aligned blocks ---------------------------------------------------------------------------
+ */
 
 EXPORT int API(posix_memalign)(void **pointer, size_t alignment, size_t size)
 {
@@ -261,21 +271,30 @@ EXPORT void *API(aligned_alloc)(size_t alignment, size_t size)
     return API(memalign)(alignment, size);
 }
 
+/* The size of an OS page; whoever asks may be the first to call anything. */
+static size_t page_size(void)
+{
+    arena_home();
+    return os_page_size;
+}
+
 EXPORT void *API(valloc)(size_t size)
 {
-    return api_alloc_aligned(os_page_size, size);
+    return api_alloc_aligned(page_size(), size);
 }
 
 EXPORT void *API(pvalloc)(size_t size)
 {
-    if (size > PTRDIFF_MAX - os_page_size) {
+    size_t page = page_size();
+    if (size > PTRDIFF_MAX - page) {
         errno = ENOMEM;
         return NULL;
     }
-    return api_alloc_aligned(os_page_size, round_up(size, os_page_size));
+    return api_alloc_aligned(page, round_up(size, page));
 }
 
-/* ---- Questions -------------------------------------------------------------------------------- */
+/* ---- Questions --------------------------------------------------------------------------------
+ */
 
 EXPORT size_t API(malloc_usable_size)(void *pointer)
 {

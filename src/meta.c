@@ -14,7 +14,7 @@ struct free_record {
 
 static struct {
     struct lock lock;
-    char *next, *end; /* the rest of the current region */
+    char *next, *end;                                          /* the rest of the current region */
     struct free_record *free[META_SMALL_MAX / CACHE_LINE + 1]; /* by size in cache lines */
     size_t used_bytes;
     size_t mapped_bytes;

@@ -14,12 +14,15 @@
 struct options options;
 
 static const char *const advice_names[] = {"dontneed", "free", NULL};
+static const char *const thread_names[] = {"auto", "off", NULL};
 
 const struct option option_table[] = {
     {PREFIX "PURGE_ADVICE", OPTION_CHOICE, &options.advice, 0, ADVICE_FREE, ADVICE_DONTNEED,
      advice_names, "how memory is given back: at once, or when the kernel wants it"},
     {PREFIX "PURGE_DELAY", OPTION_MILLISECONDS, &options.purge_delay_ms, 0, 3600000, 500, NULL,
-     "how long freed pages are kept for reuse"},
+     "freed pages are given back within this time"},
+    {PREFIX "BACKGROUND_THREAD", OPTION_CHOICE, &options.background_thread, 0, THREAD_OFF,
+     THREAD_AUTO, thread_names, "a thread that gives memory back while the program sleeps"},
     {PREFIX "THREAD_CACHE", OPTION_BYTES, &options.thread_cache, 0, 64 * MiB, 4 * MiB, NULL,
      "free blocks that one thread keeps for itself, at most"},
 };

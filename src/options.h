@@ -12,10 +12,16 @@ enum advice {
     ADVICE_FREE,     /* the kernel takes it when it needs it; counted as resident until then */
 };
 
+enum background_thread {
+    THREAD_AUTO, /* started when there is something to do */
+    THREAD_OFF,  /* the slow paths of malloc and free do what they can */
+};
+
 struct options {
-    size_t advice;         /* enum advice */
-    size_t purge_delay_ms; /* how long freed pages stay for reuse: half of it at least */
-    size_t thread_cache;   /* bytes of free blocks that one thread may keep at most */
+    size_t advice;            /* enum advice */
+    size_t purge_delay_ms;    /* how long freed pages stay for reuse: half of it at least */
+    size_t background_thread; /* enum background_thread */
+    size_t thread_cache;      /* bytes of free blocks that one thread may keep at most */
 };
 
 extern struct options options;
@@ -26,10 +32,10 @@ struct option {
     const char *name; /* of the environment variable */
     enum option_kind kind;
     size_t *value;
-    size_t least, most;           /* allowed; of a choice: 0 and the last index */
-    size_t initial;               /* the default */
-    const char *const *choices;   /* names by value, for OPTION_CHOICE */
-    const char *what;             /* one line for the user */
+    size_t least, most;         /* allowed; of a choice: 0 and the last index */
+    size_t initial;             /* the default */
+    const char *const *choices; /* names by value, for OPTION_CHOICE */
+    const char *what;           /* one line for the user */
 };
 
 extern const struct option option_table[];

@@ -2,12 +2,16 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/futex.h>
 #include <linux/membarrier.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
+#include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -16,28 +20,30 @@ size_t os_page_size = 4096;
 
 #ifdef EBB_PREFIXED
 bool (*os_refuse)(enum os_call call);
+bool os_skip_barrier;
 #define REFUSED(call) (os_refuse != NULL && os_refuse(call) && (errno = ENOMEM))
 #else
 #define REFUSED(call) false
+#define os_skip_barrier false
 #endif
 
 static bool has_barrier;
+static long home_process;
 
 void os_init(void)
 {
+    os_move_home();
     os_page_size = getauxval(AT_PAGESZ);
     /* Asked for while the process has one thread, when it costs next to nothing; later the kernel
      * would wait for a grace period. */
-    has_barrier =
-        syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0;
+    has_barrier = syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0;
 }
 
 static void *map(void *hint, size_t size, int protection)
 {
     if (REFUSED(OS_CALL_MAP))
         return NULL;
-    void *start =
-        mmap(hint, size, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *start = mmap(hint, size, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     return start == MAP_FAILED ? NULL : start;
 }
 
@@ -122,6 +128,8 @@ bool os_barrier_all(void)
 {
     if (REFUSED(OS_CALL_BARRIER))
         return false;
+    if (os_skip_barrier)
+        return true;
     return syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) == 0;
 }
 
@@ -153,12 +161,168 @@ int os_thread_id(void)
 
 void os_futex_wait(_Atomic uint32_t *word, uint32_t value)
 {
+    int saved = errno;
     syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
+    errno = saved;
 }
 
 void os_futex_wake(_Atomic uint32_t *word)
 {
+    int saved = errno;
     syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+    errno = saved;
+}
+
+void os_futex_wait_ms(_Atomic uint32_t *word, uint32_t value, uint64_t milliseconds)
+{
+    struct timespec time = {.tv_sec = (time_t)(milliseconds / 1000),
+                            .tv_nsec = (long)(milliseconds % 1000) * 1000000};
+    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, &time, NULL, 0);
+}
+
+/* ---- A thread without libc ------------------------------------------------------------------- */
+
+/* The area of a thread, from low to high: guard, stack, what lies below and above the thread
+ * pointer. libc's thread-local variables, errno among them, are at small distances from it on
+ * either side, depending on the machine, and read as zero. */
+#define THREAD_GUARD (64 * KiB)
+#define THREAD_STACK (64 * KiB)
+#define THREAD_LOCAL (64 * KiB)
+#define THREAD_AREA (THREAD_GUARD + THREAD_STACK + 2 * THREAD_LOCAL)
+
+#define THREAD_LOOKS 1000
+
+/* ThreadSanitizer keeps account of every thread. */
+#ifdef EBB_THREAD_SANITIZER
+#define UNKNOWN_THREADS_BREAK true
+#else
+#define UNKNOWN_THREADS_BREAK false
+#endif
+
+static void *thread_area(void)
+{
+    char *area = map(NULL, THREAD_AREA, PROT_NONE);
+    if (area == NULL)
+        return NULL;
+    if (!os_commit(area + THREAD_GUARD, THREAD_AREA - THREAD_GUARD)) {
+        os_unmap(area, THREAD_AREA);
+        return NULL;
+    }
+    /* On x86-64 the thread pointer points at itself, twice. */
+    void **pointer = (void **)(area + THREAD_GUARD + THREAD_STACK + THREAD_LOCAL);
+    pointer[0] = pointer[2] = pointer;
+    return area;
+}
+
+static void drop_capabilities(void)
+{
+    struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+    struct __user_cap_data_struct none[2] = {{0}};
+    syscall(SYS_capset, &header, none);
+}
+
+struct start {
+    int (*run)(void *);
+    const char *name;
+};
+
+static int thread_main(void *argument)
+{
+    struct start *start = argument;
+    prctl(PR_SET_NAME, start->name);
+    drop_capabilities();
+    return start->run(NULL);
+}
+
+bool os_thread_start(struct os_thread *thread, int (*run)(void *), const char *name)
+{
+    static struct start start; /* one at a time */
+    if (UNKNOWN_THREADS_BREAK || REFUSED(OS_CALL_THREAD))
+        return false;
+    /* The last one is in its last few instructions. */
+    for (int look = 0; atomic_load(&thread->running) != 0; look++) {
+        if (look == THREAD_LOOKS)
+            return false;
+        os_yield();
+    }
+    if (thread->area == NULL && (thread->area = thread_area()) == NULL)
+        return false;
+    start = (struct start){run, name};
+    char *stack = (char *)thread->area + THREAD_GUARD + THREAD_STACK;
+    /* The kernel's own set: libc's calls would leave out the signals that libc uses itself. */
+    uint64_t all = ~(uint64_t)0, before;
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, sizeof all);
+    atomic_store(&thread->running, 1);
+    int id = clone(thread_main, stack,
+                   CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
+                       CLONE_SYSVSEM | CLONE_SETTLS | CLONE_CHILD_CLEARTID,
+                   &start, NULL, stack + THREAD_LOCAL, &thread->running);
+    if (id < 0)
+        atomic_store(&thread->running, 0);
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, sizeof before);
+    return id > 0;
+}
+
+bool os_is_home(void)
+{
+    return syscall(SYS_getpid) == home_process;
+}
+
+void os_move_home(void)
+{
+    home_process = syscall(SYS_getpid);
+}
+
+bool os_thread_exists(int id)
+{
+    int saved = errno;
+    bool exists = syscall(SYS_tgkill, home_process, id, 0) == 0 || errno != ESRCH;
+    errno = saved;
+    return exists;
+}
+
+/* Reads a small file of /proc; returns its length, 0 when it cannot be read. */
+static size_t read_file(const char *path, char *text, size_t capacity)
+{
+    int descriptor = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+    if (descriptor < 0)
+        return 0;
+    long length = syscall(SYS_read, descriptor, text, capacity - 1);
+    syscall(SYS_close, descriptor);
+    text[length > 0 ? length : 0] = '\0';
+    return length > 0 ? (size_t)length : 0;
+}
+
+/* Finds "Uid:\t1\t2…" in /proc/PID/status: real, effective, saved, file system. */
+static bool same_ids(const char *status, const char *field, const uint32_t *ids)
+{
+    const char *at = strstr(status, field);
+    if (at == NULL)
+        return true;
+    at += strlen(field);
+    for (int i = 0; i < 3; i++) {
+        uint32_t id = 0;
+        while (*at == '\t')
+            at++;
+        for (; *at >= '0' && *at <= '9'; at++)
+            id = id * 10 + (uint32_t)(*at - '0');
+        if (id != ids[i])
+            return false;
+    }
+    return true;
+}
+
+bool os_ids_changed(void)
+{
+    uint32_t users[3], groups[3];
+    char status[2048];
+    syscall(SYS_getresuid, &users[0], &users[1], &users[2]);
+    if (users[0] != 0 && users[1] != 0 && users[2] != 0)
+        return false; /* nothing to drop */
+    syscall(SYS_getresgid, &groups[0], &groups[1], &groups[2]);
+    if (read_file("/proc/self/status", status, sizeof status) == 0)
+        return false;
+    return !same_ids(status, "\nUid:", users) || !same_ids(status, "\nGid:", groups);
 }
 
 void os_write(int descriptor, const char *text, size_t length)
@@ -177,14 +341,8 @@ void os_write(int descriptor, const char *text, size_t length)
 size_t os_resident_bytes(void)
 {
     char text[128];
-    int descriptor = (int)syscall(SYS_openat, AT_FDCWD, "/proc/self/statm", O_RDONLY | O_CLOEXEC);
-    if (descriptor < 0)
-        return 0;
-    long length = syscall(SYS_read, descriptor, text, sizeof text - 1);
-    syscall(SYS_close, descriptor);
+    size_t length = read_file("/proc/self/statm", text, sizeof text), pages = 0, i = 0;
     /* The second number, in OS pages. */
-    size_t pages = 0;
-    long i = 0;
     while (i < length && text[i] != ' ')
         i++;
     for (i++; i < length && text[i] >= '0' && text[i] <= '9'; i++)

@@ -61,9 +61,38 @@ void os_sleep_us(unsigned microseconds);
 /* The caller's kernel thread id. */
 int os_thread_id(void);
 
-/* Sleeps while *word is value; wakes one sleeper. */
+/* Sleeps while *word is value; wakes one sleeper. Both keep errno: every call of malloc and free
+ * may have to wait. */
 void os_futex_wait(_Atomic uint32_t *word, uint32_t value);
 void os_futex_wake(_Atomic uint32_t *word);
+
+/* A thread of the library's own, unknown to libc: started from anywhere, whatever locks libc or the
+ * program hold, and invisible to what libc does for its threads. In it nothing of libc may be used
+ * but calls that touch no more than errno. */
+struct os_thread {
+    _Atomic uint32_t running; /* the kernel sets it to 0 when the thread is gone */
+    void *area;               /* its stack and its thread-local storage, kept for the next time */
+};
+
+/* Starts it, with all signals blocked, no capabilities, and that name. False when the kernel
+ * refuses. One caller at a time, and after the last one's run has returned. */
+bool os_thread_start(struct os_thread *thread, int (*run)(void *), const char *name);
+
+/* True when the process's first thread has other user or group ids than the caller: the program
+ * has dropped privileges, or changed them, since the caller was started. */
+bool os_ids_changed(void);
+
+/* False in a child of vfork, which has the memory of its parent but not its threads. */
+bool os_is_home(void);
+
+/* In the child of a fork: this process is home now. */
+void os_move_home(void);
+
+/* False when no thread of the home process has that kernel thread id any more. */
+bool os_thread_exists(int id);
+
+/* Sleeps until *word is not value, or for so long. */
+void os_futex_wait_ms(_Atomic uint32_t *word, uint32_t value, uint64_t milliseconds);
 
 /* Writes all of it if it can, with write(2) alone. */
 void os_write(int descriptor, const char *text, size_t length);
@@ -73,8 +102,20 @@ size_t os_resident_bytes(void);
 
 #ifdef EBB_PREFIXED
 /* For tests: when set, asked before each call that can be refused; true makes it fail. */
-enum os_call { OS_CALL_MAP, OS_CALL_COMMIT, OS_CALL_UNMAP, OS_CALL_REMAP, OS_CALL_PURGE, OS_CALL_BARRIER };
+enum os_call {
+    OS_CALL_MAP,
+    OS_CALL_COMMIT,
+    OS_CALL_UNMAP,
+    OS_CALL_REMAP,
+    OS_CALL_PURGE,
+    OS_CALL_BARRIER,
+    OS_CALL_THREAD
+};
 extern bool (*os_refuse)(enum os_call call);
+
+/* For the test that shows what the barrier is for: os_barrier_all says it is done and does nothing.
+ */
+extern bool os_skip_barrier;
 #endif
 
 #endif

@@ -47,9 +47,9 @@ static always_inline const struct pagemap_leaf *pagemap_leaf_at(size_t top)
 {
     /* Relaxed: the leaf's address reaches a reader only through a block in it (see above), and
      * its memory is read by dependency. */
-    return (const struct pagemap_leaf *)((uintptr_t)&pagemap_none +
-                                         atomic_load_explicit(&pagemap_top[top],
-                                                              memory_order_relaxed));
+    return (
+        const struct pagemap_leaf *)((uintptr_t)&pagemap_none +
+                                     atomic_load_explicit(&pagemap_top[top], memory_order_relaxed));
 }
 
 /* Tells the code of the page that address lies in. False when the address is not a multiple of 16,
@@ -78,9 +78,9 @@ static inline uintptr_t pagemap_owner(const void *address)
     size_t top = (uintptr_t)address >> LEAF_SHIFT;
     if (unlikely(top >= TOP_ENTRIES))
         return 0;
-    return atomic_load_explicit(&pagemap_leaf_at(top)->owners[((uintptr_t)address >> CHUNK_SHIFT) &
-                                                              (LEAF_CHUNKS - 1)],
-                                memory_order_acquire);
+    return atomic_load_explicit(
+        &pagemap_leaf_at(top)->owners[((uintptr_t)address >> CHUNK_SHIFT) & (LEAF_CHUNKS - 1)],
+        memory_order_acquire);
 }
 
 /* A chunk, or NULL when there is none there. */

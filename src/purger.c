@@ -1,49 +1,161 @@
 #include "purger.h"
 
-#include <stdatomic.h>
-
 #include "arena.h"
 #include "chunk.h"
 #include "huge.h"
+#include "lock.h"
 #include "options.h"
 #include "os.h"
 
 /* Chunks that are free throughout and stay mapped. */
 #define SPARE_CHUNKS 1
 
-static _Atomic uint64_t next_sweep_ms;
+/* A process that never used more pages than this is left alone: what could be given back is less
+ * than a thread is worth, and short commands pay nothing. */
+#define SMALL_PROCESS (8 * MiB)
+
+/* Sweeps in a purge delay: a page freed right after one is given back two sweeps later, and the
+ * cache of a thread that goes quiet right after one is emptied two sweeps later. */
+#define SWEEPS_PER_DELAY 3
+
+/* How long to go without a thread when the kernel refused one. */
+#define REFUSED_MS 1000
+
+/* One sweep at a time, of whoever. The outermost lock. */
+static struct lock sweep_lock;
+
+/* True from the decision to start a thread until it has nothing more to do. */
+static _Atomic bool thread_runs;
+static struct os_thread thread;
+static _Atomic uint64_t next_start_ms; /* after a refusal */
+
+static _Atomic uint64_t next_sweep_ms; /* without a thread */
 static _Atomic size_t sweeps;
 
-void purger_tick(void)
+static uint64_t period_ms(void)
+{
+    return max_size(options.purge_delay_ms / SWEEPS_PER_DELAY, 1);
+}
+
+/* True when there is something left for the next sweep. */
+static bool sweep(void)
+{
+    lock_acquire(&sweep_lock);
+    atomic_fetch_add_explicit(&sweeps, 1, memory_order_relaxed);
+    bool again = arena_sweep_quiet();
+    chunk_sweep(options.purge_delay_ms == 0, SPARE_CHUNKS);
+    huge_sweep(options.purge_delay_ms / SWEEPS_PER_DELAY);
+    again = again || chunk_any_dirty() || huge_kept_bytes() != 0;
+    lock_release(&sweep_lock);
+    return again;
+}
+
+static bool anything_left(void)
+{
+    lock_acquire(&sweep_lock);
+    bool left = arena_any_unswept() || chunk_any_dirty() || huge_kept_bytes() != 0;
+    lock_release(&sweep_lock);
+    return left;
+}
+
+/* The thread. What is done between its last sweep and its end by somebody who saw it running would
+ * be left undone: so it says first that it does not run any more, and then looks once again. Both
+ * sides pass the same lock (an arena's, a chunk's, the huge list's): who was there before us has
+ * left something for us to see, who comes after us sees that we are gone. */
+static int purge(void *unused)
+{
+    static _Atomic uint32_t never;
+    bool expected;
+    (void)unused;
+    do {
+        do {
+            os_futex_wait_ms(&never, 0, period_ms());
+            if (os_ids_changed()) { /* the next slow path starts one with the new ids */
+                atomic_store(&thread_runs, false);
+                return 0;
+            }
+        } while (sweep());
+        atomic_store(&thread_runs, false);
+        expected = false;
+    } while (anything_left() && atomic_compare_exchange_strong(&thread_runs, &expected, true));
+    return 0;
+}
+
+/* False when the slow path has to do without a thread. */
+static bool start_thread(void)
+{
+    bool expected = false;
+    if (!os_is_home() || os_now_ms() < atomic_load_explicit(&next_start_ms, memory_order_relaxed))
+        return false;
+    if (!atomic_compare_exchange_strong(&thread_runs, &expected, true))
+        return true;
+    if (os_thread_start(&thread, purge, "ebb-purger"))
+        return true;
+    atomic_store_explicit(&next_start_ms, os_now_ms() + REFUSED_MS, memory_order_relaxed);
+    atomic_store(&thread_runs, false);
+    return false;
+}
+
+/* In place of the thread: pages and mappings, but not the caches of others. */
+static void sweep_if_due(void)
 {
     uint64_t now = os_now_ms();
     uint64_t due = atomic_load_explicit(&next_sweep_ms, memory_order_relaxed);
-    if (likely(now < due))
-        return;
-    uint64_t next = now + max_size(options.purge_delay_ms / 2, 1);
     /* Whoever moves the clock on does the sweep. */
-    if (!atomic_compare_exchange_strong_explicit(&next_sweep_ms, &due, next, memory_order_relaxed,
-                                                 memory_order_relaxed))
+    if (now < due ||
+        !atomic_compare_exchange_strong_explicit(&next_sweep_ms, &due, now + period_ms(),
+                                                 memory_order_relaxed, memory_order_relaxed) ||
+        !lock_try(&sweep_lock))
         return;
     atomic_fetch_add_explicit(&sweeps, 1, memory_order_relaxed);
     chunk_sweep(options.purge_delay_ms == 0, SPARE_CHUNKS);
-    huge_sweep(options.purge_delay_ms);
+    huge_sweep(options.purge_delay_ms / SWEEPS_PER_DELAY);
+    lock_release(&sweep_lock);
+}
+
+void purger_tick(void)
+{
+    if (likely(atomic_load_explicit(&thread_runs, memory_order_relaxed)))
+        return;
+    if (chunk_committed_bytes() < SMALL_PROCESS && huge_kept_bytes() == 0)
+        return;
+    if (options.background_thread == THREAD_OFF || !start_thread())
+        sweep_if_due();
 }
 
 size_t purger_trim(void)
 {
+    lock_acquire(&sweep_lock);
     arena_flush_all();
-    return chunk_sweep(true, SPARE_CHUNKS) + huge_sweep(0);
+    size_t bytes = chunk_sweep(true, SPARE_CHUNKS) + huge_sweep(0);
+    lock_release(&sweep_lock);
+    return bytes;
 }
 
 void purger_reclaim(void)
 {
+    lock_acquire(&sweep_lock);
     arena_flush_all();
     huge_sweep(0);
     chunk_sweep(true, 0);
+    lock_release(&sweep_lock);
 }
 
 size_t purger_sweeps(void)
 {
     return atomic_load_explicit(&sweeps, memory_order_relaxed);
+}
+
+void purger_lock(void)
+{
+    lock_acquire(&sweep_lock);
+}
+
+void purger_unlock(bool in_child)
+{
+    if (in_child) {
+        atomic_store(&thread.running, 0);
+        atomic_store(&thread_runs, false);
+    }
+    lock_release(&sweep_lock);
 }

@@ -12,6 +12,6 @@
 const struct sizeclass sizeclasses[CLASS_END] = {SIZECLASS_TABLE(ROW)};
 
 #define RANGE(class, below, bytes, count)                                                          \
-    [(below) / 16 ...(bytes) / 16 - 1] = (class)*CODE_PER_CLASS,
+    [(below) / 16 ...(bytes) / 16 - 1] = (class) * CODE_PER_CLASS,
 
 const uint8_t sizeclass_codes[SMALL_MAX / 16] = {SIZECLASS_TABLE(RANGE)};

@@ -11,7 +11,9 @@ static size_t record_size(unsigned words)
 
 const char *span_error_text(enum span_error error)
 {
-    return error == SPAN_MISALIGNED ? "points into a block, not at its start" : "freed twice";
+    if (error == SPAN_MISALIGNED)
+        return "points into a block, not at its start";
+    return error == SPAN_FREED_TWICE ? "freed twice" : "freed twice, or deleted with a wrong size";
 }
 
 static void set_all_free(struct span *span)
@@ -38,7 +40,7 @@ struct span *span_create(struct arena *owner, unsigned class, struct chunk **hom
     span->base = run.start;
     span->chunk = run.chunk;
     span->capacity = info->capacity;
-    span->class = (uint8_t)class;
+    span->class = (uint8_t) class;
     span->pages = info->pages;
     span->words = info->words;
     set_all_free(span);

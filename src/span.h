@@ -15,10 +15,10 @@
 struct arena;
 
 struct span {
-    struct arena *owner;
+    struct span *next, *previous; /* in the owner's list of spans with free blocks (arena.c) */
+    struct arena *owner; /* not first: it stays readable in a record that meta.c has back */
     char *base;
     struct chunk *chunk;
-    struct span *next, *previous; /* in the owner's list of spans with free blocks (arena.c) */
     uint16_t free_count;
     uint16_t capacity;
     uint8_t class;
@@ -29,7 +29,7 @@ struct span {
 };
 
 /* What span_put can find wrong with a block. */
-enum span_error { SPAN_FINE, SPAN_MISALIGNED, SPAN_FREED_TWICE };
+enum span_error { SPAN_FINE, SPAN_MISALIGNED, SPAN_FREED_TWICE, SPAN_OTHER_CLASS };
 
 /* A block that should not have been freed, kept until no lock is held: the program may handle
  * SIGABRT, and allocate there. */

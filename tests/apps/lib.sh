@@ -78,8 +78,6 @@ skip() {
 leave() {
     local status=$? pid
     trap - EXIT ERR INT TERM
-    # Whoever read our words may be gone; there is still a house to leave tidy.
-    trap '' PIPE
     exec >&7
     # The servers' children as well: nobody else would end them.
     # shellcheck disable=SC2046

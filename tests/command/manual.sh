@@ -12,6 +12,21 @@ grep -oE '\bEBBMALLOC_[A-Z]+[A-Z_]*' "${pages[0]}" | sort -u >"$scratch/in-manua
 diff "$scratch/options" "$scratch/in-manual" ||
     fail "options differ (< not in the manual, > not in the library)"
 
+# What `ebb help options` says of values, range and default (its third line for each) must be found
+# in the option's paragraph of the manual.
+"$EBB_CMD" help options | grep -A 2 '^  EBBMALLOC_' | while read -r option; do
+    [ "$option" != -- ] || continue
+    read -r _
+    read -r values
+    sed -n "/^\.It Ev $option\$/,/^\.\(It\|El\)\$/p" "${pages[0]}" |
+        sed '1n; /^\.It Ev/,$d' >"$scratch/paragraph"
+    # shellcheck disable=SC2013 # words are what is wanted
+    for value in $(sed 's/([^)]*)//; s/;//g; s/\b\(ms\|to\|or\|default\)\b//g' <<<"$values"); do
+        grep -qwF -- "$value" "$scratch/paragraph" ||
+            fail "the manual of $option does not say $value ($values)"
+    done
+done
+
 # The C calls, by their names in the library.
 if command -v readelf >/dev/null; then
     readelf -W --dyn-syms "$EBB_LIB" |

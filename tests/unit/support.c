@@ -1,5 +1,6 @@
 #include "support.h"
 
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <sys/mman.h>
@@ -126,6 +127,10 @@ int run_in_child(void (*function)(void *), void *argument, char *text, size_t ca
     if (child == 0) {
         struct rlimit no_core = {0, 0};
         setrlimit(RLIMIT_CORE, &no_core);
+        /* cmocka's handlers would go on with the tests in the child. */
+        static const int caught[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGSYS};
+        for (size_t i = 0; i < sizeof caught / sizeof *caught; i++)
+            signal(caught[i], SIG_DFL);
         dup2(ends[1], 2);
         close(ends[0]);
         close(ends[1]);

@@ -1,0 +1,500 @@
+/* Arenas through the front door: refill and flush, the limits of caches, blocks that others free,
+ * threads that come and go, and what is caught. The purger's thread is off: nothing but the test
+ * empties caches here.
+ */
+#include "support.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "arena.h"
+#include "options.h"
+#include "stats.h"
+
+static int start(void **state)
+{
+    (void)state;
+    setenv("EBBMALLOC_BACKGROUND_THREAD", "off", 1);
+    ebb_free(ebb_malloc(1));
+    return 0;
+}
+
+static struct stats collect(void)
+{
+    struct stats stats;
+    stats_collect(&stats);
+    return stats;
+}
+
+/* Every test leaves nothing behind: what it freed can all be brought back. */
+static int nothing_in_use(void **state)
+{
+    (void)state;
+    ebb_malloc_trim(0);
+    struct stats stats = collect();
+    bool clean = stats.small_live == 0 && stats.small_cached == 0 && stats.spans == 0 &&
+                 stats.large_live == 0 && stats.huge_live == 0 && stats.small_free == 0;
+    return clean ? 0 : -1;
+}
+
+static void run_thread(void *(*function)(void *), void *argument)
+{
+    pthread_t thread;
+    require(pthread_create(&thread, NULL, function, argument) == 0);
+    require(pthread_join(thread, NULL) == 0);
+}
+
+/* ---- Refill and flush --------------------------------------------------------------------------- */
+
+enum { MANY = 3000 };
+static char *blocks[MANY];
+
+static void allocate(size_t count, size_t size)
+{
+    for (size_t i = 0; i < count; i++) {
+        blocks[i] = ebb_malloc(size);
+        require(blocks[i] != NULL);
+        pattern_write(blocks[i], size, i);
+    }
+}
+
+static void release(size_t count, size_t size)
+{
+    for (size_t i = 0; i < count; i++) {
+        require(pattern_holds(blocks[i], size, i));
+        ebb_free(blocks[i]);
+    }
+}
+
+static void blocks_of_every_class_are_whole_and_apart(void **state)
+{
+    (void)state;
+    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class++) {
+        size_t size = sizeclasses[class].size, count = min_size(MANY, 2 * MiB / size);
+        allocate(count, size);
+        struct stats stats = collect();
+        assert_int_equal(stats.small_live, count * size);
+        release(count, size);
+        assert_int_equal(collect().small_live, 0);
+    }
+}
+
+static void a_refill_takes_the_lowest_blocks_in_order(void **state)
+{
+    (void)state;
+    allocate(500, 64);
+    for (size_t i = 1; i < 500; i++)
+        assert_ptr_equal(blocks[i], blocks[0] + i * 64);
+    release(500, 64);
+}
+
+/* The most that a bin holds, and what it may hold at first whatever the budget is (arena.c). */
+enum { BIN_BYTES = 512 * 1024, BIN_BLOCKS = 2048, BIN_BLOCKS_LEAST = 4, FIRST_BYTES = 8 * 1024 };
+
+static void a_bin_keeps_no_more_than_its_limits(void **state)
+{
+    (void)state;
+    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class++) {
+        size_t size = sizeclasses[class].size, count = min_size(MANY, 4 * MiB / size);
+        ebb_malloc_trim(0);
+        allocate(count, size);
+        release(count, size);
+        size_t cached = collect().small_cached;
+        assert_true(cached <= max_size(BIN_BYTES, BIN_BLOCKS_LEAST * size));
+        assert_true(cached <= BIN_BLOCKS * size);
+        assert_int_not_equal(cached, 0);
+    }
+}
+
+/* All bins after a load of each class, which used more than a thread may keep. */
+static void check_budget(size_t option)
+{
+    size_t first_limits = 0;
+    options.thread_cache = option;
+    ebb_malloc_trim(0);
+    for (int round = 0; round < 3; round++) {
+        for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class++) {
+            size_t size = sizeclasses[class].size;
+            allocate(min_size(MANY, 1 * MiB / size), size);
+            release(min_size(MANY, 1 * MiB / size), size);
+            if (round == 0)
+                first_limits += max_size(size, FIRST_BYTES);
+        }
+        assert_true(collect().small_cached <= option + first_limits);
+    }
+}
+
+static void all_bins_together_stay_within_the_option(void **state)
+{
+    (void)state;
+    size_t option = options.thread_cache;
+    assert_int_equal(option, 4 * MiB);
+    check_budget(option);
+    check_budget(1 * MiB);
+    check_budget(0);
+    options.thread_cache = option;
+}
+
+static void an_empty_span_goes_back_at_once(void **state)
+{
+    (void)state;
+    allocate(2000, 4096);
+    assert_true(collect().spans >= 2000 / 8);
+    release(2000, 4096);
+    /* What stays in the cache keeps its spans. */
+    size_t cached_blocks = collect().small_cached / 4096;
+    assert_true(collect().spans <= cached_blocks);
+    ebb_malloc_trim(0);
+    assert_int_equal(collect().spans, 0);
+}
+
+/* ---- Blocks that other threads free ------------------------------------------------------------- */
+
+static void *free_all(void *argument)
+{
+    release(MANY, (size_t)(uintptr_t)argument);
+    return NULL;
+}
+
+static void *allocate_all(void *argument)
+{
+    allocate(MANY, (size_t)(uintptr_t)argument);
+    return NULL;
+}
+
+static void blocks_freed_elsewhere_return_to_their_owner(void **state)
+{
+    (void)state;
+    size_t before = collect().foreign_frees;
+    allocate(MANY, 200);
+    run_thread(free_all, (void *)200);
+    struct stats stats = collect();
+    assert_int_equal(stats.small_live, 0);
+    assert_int_equal(stats.foreign_frees - before, MANY);
+    /* The thread has gone, and what it freed can serve the first one: no new span is needed. */
+    allocate(MANY, 200);
+    release(MANY, 200);
+}
+
+static void blocks_of_a_thread_that_ended_can_be_used_and_freed(void **state)
+{
+    (void)state;
+    run_thread(allocate_all, (void *)700);
+    release(MANY, 700);
+    assert_int_equal(collect().small_live, 0);
+}
+
+static struct arena *main_arena;
+
+static void *free_while_owner_is_busy(void *argument)
+{
+    (void)argument;
+    for (size_t i = 0; i < 200; i++)
+        ebb_free(blocks[i]);
+    return NULL;
+}
+
+static void mail_for_an_owner_whose_mutex_is_held_is_not_lost(void **state)
+{
+    (void)state;
+    ebb_malloc_trim(0);
+    allocate(200, 3000);
+    main_arena = arena_self;
+    lock_acquire(&main_arena->mutex);
+    run_thread(free_while_owner_is_busy, NULL); /* ends, though the mutex is held */
+    bool mail = !mailbox_is_empty(&main_arena->mailbox);
+    lock_release(&main_arena->mutex);
+    assert_true(mail);
+    ebb_malloc_trim(0);
+    assert_true(mailbox_is_empty(&main_arena->mailbox));
+    assert_int_equal(collect().small_live, 0);
+    assert_int_equal(collect().spans, 0);
+}
+
+/* ---- Threads come and go --------------------------------------------------------------------------- */
+
+static void *live_and_end(void *argument)
+{
+    for (size_t size = 1; size <= 100000; size = size * 3 + 1)
+        ebb_free(ebb_malloc(size));
+    return argument;
+}
+
+static void threads_one_after_another_share_one_arena(void **state)
+{
+    (void)state;
+    run_thread(live_and_end, NULL);
+    size_t arenas = arena_count(), mapped = collect().metadata;
+    for (int i = 0; i < 2000; i++)
+        run_thread(live_and_end, NULL);
+    assert_int_equal(arena_count(), arenas);
+    assert_int_equal(collect().metadata, mapped);
+}
+
+static pthread_barrier_t meeting;
+
+static void *live_together(void *argument)
+{
+    ebb_free(ebb_malloc(100));
+    pthread_barrier_wait(&meeting);
+    return argument;
+}
+
+static void crowd(size_t count)
+{
+    pthread_t threads[64];
+    require(pthread_barrier_init(&meeting, NULL, (unsigned)count) == 0);
+    for (size_t i = 0; i < count; i++)
+        require(pthread_create(&threads[i], NULL, live_together, NULL) == 0);
+    for (size_t i = 0; i < count; i++)
+        require(pthread_join(threads[i], NULL) == 0);
+    pthread_barrier_destroy(&meeting);
+}
+
+static void a_crowd_makes_an_arena_each_and_the_next_crowd_none(void **state)
+{
+    (void)state;
+    crowd(64);
+    size_t arenas = arena_count();
+    assert_true(arenas >= 65); /* the first thread's, too */
+    for (int i = 0; i < 5; i++)
+        crowd(64);
+    assert_int_equal(arena_count(), arenas);
+}
+
+static void the_cache_of_a_thread_that_ended_is_empty(void **state)
+{
+    (void)state;
+    ebb_malloc_trim(0);
+    run_thread(live_and_end, NULL);
+    assert_int_equal(collect().small_cached, 0);
+    assert_int_equal(collect().spans, 0);
+}
+
+static pthread_key_t late_key;
+static size_t late_rounds;
+
+/* Comes again until the last round that POSIX promises; by then the arena is an orphan. */
+static void work_late(void *value)
+{
+    char *kept = value;
+    require(pattern_holds(kept, 500, late_rounds));
+    ebb_free(kept);
+    kept = ebb_malloc(500);
+    require(kept != NULL);
+    for (size_t size = 16; size < 9 * MiB; size *= 4) {
+        char *block = ebb_malloc(size);
+        require(block != NULL);
+        block[0] = block[size - 1] = 1;
+        ebb_free(block);
+    }
+    if (++late_rounds == 3) {
+        ebb_free(kept);
+        return;
+    }
+    pattern_write(kept, 500, late_rounds);
+    pthread_setspecific(late_key, kept);
+}
+
+static void *set_late_work(void *argument)
+{
+    char *kept = ebb_malloc(500);
+    pattern_write(kept, 500, 0);
+    pthread_setspecific(late_key, kept);
+    return argument;
+}
+
+static void destructors_that_run_late_can_allocate_and_free(void **state)
+{
+    (void)state;
+    require(pthread_key_create(&late_key, work_late) == 0);
+    run_thread(set_late_work, NULL);
+    assert_int_equal(late_rounds, 3);
+    pthread_key_delete(late_key);
+}
+
+/* ---- Takeover and fork ------------------------------------------------------------------------------ */
+
+static void *cache_some_and_sleep(void *argument)
+{
+    for (size_t i = 0; i < 50; i++)
+        blocks[i] = ebb_malloc(1000);
+    for (size_t i = 0; i < 50; i++)
+        ebb_free(blocks[i]);
+    pthread_barrier_wait(&meeting);
+    pthread_barrier_wait(&meeting);
+    return argument;
+}
+
+static void trim_empties_the_cache_of_a_thread_that_sleeps(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    ebb_malloc_trim(0);
+    require(pthread_barrier_init(&meeting, NULL, 2) == 0);
+    require(pthread_create(&thread, NULL, cache_some_and_sleep, NULL) == 0);
+    pthread_barrier_wait(&meeting);
+    size_t cached = collect().small_cached;
+    int given_back = ebb_malloc_trim(0);
+    size_t left = collect().small_cached, spans = collect().spans;
+    pthread_barrier_wait(&meeting);
+    require(pthread_join(thread, NULL) == 0);
+    assert_int_not_equal(cached, 0);
+    assert_int_equal(given_back, 1);
+    assert_int_equal(left, 0);
+    assert_int_equal(spans, 0);
+}
+
+/* Without a barrier the cache of another thread must be left alone. */
+static void without_a_barrier_the_cache_of_a_thread_that_sleeps_is_left_alone(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    ebb_malloc_trim(0);
+    require(pthread_barrier_init(&meeting, NULL, 2) == 0);
+    require(pthread_create(&thread, NULL, cache_some_and_sleep, NULL) == 0);
+    pthread_barrier_wait(&meeting);
+    size_t cached = collect().small_cached;
+    refuse(KIND(OS_CALL_BARRIER), 1, SIZE_MAX);
+    ebb_malloc_trim(0);
+    refuse_none();
+    size_t left = collect().small_cached;
+    pthread_barrier_wait(&meeting);
+    require(pthread_join(thread, NULL) == 0);
+    assert_int_not_equal(refused_count(), 0);
+    assert_int_not_equal(cached, 0);
+    assert_int_equal(left, cached);
+}
+
+/* The arenas of threads that the child does not have serve its own. */
+static void adopt_in_child(void *argument)
+{
+    size_t arenas = arena_count();
+    for (int i = 0; i < 10; i++)
+        run_thread(live_and_end, argument);
+    require(arena_count() == arenas);
+    release(MANY, 300);
+    ebb_malloc_trim(0);
+    require(collect().small_live == 0);
+}
+
+static void a_child_adopts_the_arenas_of_threads_it_does_not_have(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    char said[512];
+    require(pthread_barrier_init(&meeting, NULL, 2) == 0);
+    require(pthread_create(&thread, NULL, cache_some_and_sleep, NULL) == 0);
+    pthread_barrier_wait(&meeting);
+    allocate(MANY, 300);
+    int status = run_in_child(adopt_in_child, NULL, said, sizeof said);
+    pthread_barrier_wait(&meeting);
+    require(pthread_join(thread, NULL) == 0);
+    assert_string_equal(said, "");
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    release(MANY, 300);
+}
+
+/* ---- What is caught ------------------------------------------------------------------------------------ */
+
+static void free_twice_in_a_row(void *argument)
+{
+    ebb_free(argument);
+    ebb_free(argument);
+}
+
+static void free_twice_with_others_between(void *argument)
+{
+    ebb_free(argument);
+    void *other = ebb_malloc(500);
+    ebb_free(other);
+    ebb_free(argument);
+    ebb_malloc_trim(0);
+}
+
+static void *free_it(void *argument)
+{
+    ebb_free(argument);
+    return NULL;
+}
+
+static void free_twice_in_two_threads(void *argument)
+{
+    run_thread(free_it, argument);
+    run_thread(free_it, argument);
+}
+
+static void free_inside(void *argument)
+{
+    ebb_free((char *)argument + 16);
+    ebb_malloc_trim(0);
+}
+
+static void free_misaligned(void *argument)
+{
+    ebb_free((char *)argument + 1);
+}
+
+static void free_foreign(void *argument)
+{
+    (void)argument;
+    int local[8];
+    ebb_free((void *)(((uintptr_t)local + 15) & ~(uintptr_t)15));
+}
+
+static void check_caught(void (*mistake)(void *), size_t size, const char *word)
+{
+    char said[1024];
+    void *block = ebb_malloc(size), *neighbour = ebb_malloc(size);
+    int status = run_in_child(mistake, block, said, sizeof said);
+    ebb_free(block);
+    ebb_free(neighbour);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+    assert_memory_equal(said, "ebbmalloc: free(0x", 18);
+    assert_ptr_equal(strchr(said, '\n'), said + strlen(said) - 1);
+    if (strstr(said, word) == NULL)
+        fail_msg("\"%s\" is not in: %s", word, said);
+}
+
+static void mistakes_are_caught_and_named_in_one_line(void **state)
+{
+    (void)state;
+    static const size_t sizes[] = {64, 100, 3000, 50000, 6 * MiB};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        check_caught(free_twice_in_a_row, sizes[i], "twice");
+        /* The pages of a larger one may serve for something else meanwhile. */
+        if (sizes[i] <= SMALL_MAX)
+            check_caught(free_twice_with_others_between, sizes[i], "twice");
+        check_caught(free_twice_in_two_threads, sizes[i], "twice");
+        check_caught(free_inside, sizes[i], "into a block");
+        check_caught(free_misaligned, sizes[i], "into a block");
+        check_caught(free_foreign, sizes[i], "not a block");
+    }
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, nothing_in_use, nothing_in_use)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(blocks_of_every_class_are_whole_and_apart),
+        TEST(a_refill_takes_the_lowest_blocks_in_order),
+        TEST(a_bin_keeps_no_more_than_its_limits),
+        TEST(all_bins_together_stay_within_the_option),
+        TEST(an_empty_span_goes_back_at_once),
+        TEST(blocks_freed_elsewhere_return_to_their_owner),
+        TEST(blocks_of_a_thread_that_ended_can_be_used_and_freed),
+        TEST(mail_for_an_owner_whose_mutex_is_held_is_not_lost),
+        TEST(threads_one_after_another_share_one_arena),
+        TEST(a_crowd_makes_an_arena_each_and_the_next_crowd_none),
+        TEST(the_cache_of_a_thread_that_ended_is_empty),
+        TEST(destructors_that_run_late_can_allocate_and_free),
+        TEST(trim_empties_the_cache_of_a_thread_that_sleeps),
+        TEST(without_a_barrier_the_cache_of_a_thread_that_sleeps_is_left_alone),
+        TEST(a_child_adopts_the_arenas_of_threads_it_does_not_have),
+        TEST(mistakes_are_caught_and_named_in_one_line),
+    };
+    return cmocka_run_group_tests_name("arena", tests, start, NULL);
+}
