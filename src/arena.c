@@ -713,8 +713,12 @@ static void visit_batch(struct arena **batch, size_t count, unsigned sleeps,
 void arena_visit_all(void (*visit)(struct arena *arena, bool owned, void *context), void *context)
 {
     struct arena *batch[VISIT_BATCH];
-    struct arena *arena = first_arena();
+    /* The caller may be the first to call anything. */
+    lock_acquire(&arenas.lock);
+    prepare();
+    lock_release(&arenas.lock);
     lock_acquire(&visit_lock);
+    struct arena *arena = first_arena();
     while (arena != NULL) {
         size_t count = 0;
         for (; arena != NULL && count < VISIT_BATCH; arena = next_arena(arena)) {

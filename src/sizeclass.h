@@ -6,7 +6,8 @@
  * so aligned blocks need no padding.
  *
  * Pages per span: 1, 2, 4 or 8, since a buddy's runs of other lengths leave holes; the fewest that
- * hold at least 8 blocks with at most 1/32 lost at the end, or else what loses least.
+ * hold at least 8 blocks with at most 1/32 lost at the end, or else, of those that hold 4, what
+ * loses least.
  */
 #ifndef EBB_SIZECLASS_H
 #define EBB_SIZECLASS_H

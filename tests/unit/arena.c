@@ -46,7 +46,8 @@ static void run_thread(void *(*function)(void *), void *argument)
     require(pthread_join(thread, NULL) == 0);
 }
 
-/* ---- Refill and flush --------------------------------------------------------------------------- */
+/* ---- Refill and flush ---------------------------------------------------------------------------
+ */
 
 enum { MANY = 3000 };
 static char *blocks[MANY];
@@ -71,7 +72,7 @@ static void release(size_t count, size_t size)
 static void blocks_of_every_class_are_whole_and_apart(void **state)
 {
     (void)state;
-    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class++) {
+    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++) {
         size_t size = sizeclasses[class].size, count = min_size(MANY, 2 * MiB / size);
         allocate(count, size);
         struct stats stats = collect();
@@ -96,7 +97,7 @@ enum { BIN_BYTES = 512 * 1024, BIN_BLOCKS = 2048, BIN_BLOCKS_LEAST = 4, FIRST_BY
 static void a_bin_keeps_no_more_than_its_limits(void **state)
 {
     (void)state;
-    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class++) {
+    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++) {
         size_t size = sizeclasses[class].size, count = min_size(MANY, 4 * MiB / size);
         ebb_malloc_trim(0);
         allocate(count, size);
@@ -115,7 +116,7 @@ static void check_budget(size_t option)
     options.thread_cache = option;
     ebb_malloc_trim(0);
     for (int round = 0; round < 3; round++) {
-        for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class++) {
+        for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++) {
             size_t size = sizeclasses[class].size;
             allocate(min_size(MANY, 1 * MiB / size), size);
             release(min_size(MANY, 1 * MiB / size), size);
@@ -150,7 +151,8 @@ static void an_empty_span_goes_back_at_once(void **state)
     assert_int_equal(collect().spans, 0);
 }
 
-/* ---- Blocks that other threads free ------------------------------------------------------------- */
+/* ---- Blocks that other threads free -------------------------------------------------------------
+ */
 
 static void *free_all(void *argument)
 {
@@ -213,7 +215,8 @@ static void mail_for_an_owner_whose_mutex_is_held_is_not_lost(void **state)
     assert_int_equal(collect().spans, 0);
 }
 
-/* ---- Threads come and go --------------------------------------------------------------------------- */
+/* ---- Threads come and go
+ * --------------------------------------------------------------------------- */
 
 static void *live_and_end(void *argument)
 {
@@ -315,7 +318,8 @@ static void destructors_that_run_late_can_allocate_and_free(void **state)
     pthread_key_delete(late_key);
 }
 
-/* ---- Takeover and fork ------------------------------------------------------------------------------ */
+/* ---- Takeover and fork
+ * ------------------------------------------------------------------------------ */
 
 static void *cache_some_and_sleep(void *argument)
 {
@@ -397,7 +401,8 @@ static void a_child_adopts_the_arenas_of_threads_it_does_not_have(void **state)
     release(MANY, 300);
 }
 
-/* ---- What is caught ------------------------------------------------------------------------------------ */
+/* ---- What is caught
+ * ------------------------------------------------------------------------------------ */
 
 static void free_twice_in_a_row(void *argument)
 {

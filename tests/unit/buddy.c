@@ -6,7 +6,8 @@
 
 #include "buddy.h"
 
-/* ---- The model: what a buddy with these free pages has to be ---------------------------------- */
+/* ---- The model: what a buddy with these free pages has to be ----------------------------------
+ */
 
 /* A byte per page: 1 is free. */
 struct model {
@@ -91,7 +92,8 @@ static void set_pages(struct model *model, size_t first, size_t pages, unsigned 
     memset(model->free + first, free, pages);
 }
 
-/* ---- Every state of a small buddy ------------------------------------------------------------- */
+/* ---- Every state of a small buddy -------------------------------------------------------------
+ */
 
 enum { SMALL_PAGES_MOST = 16 };
 
@@ -216,7 +218,8 @@ static void every_state_of_16_pages_is_right(void **state)
     assert_int_equal(reached_count, (size_t)1 << 16);
 }
 
-/* ---- The full size ---------------------------------------------------------------------------- */
+/* ---- The full size ----------------------------------------------------------------------------
+ */
 
 /* Runs that the test holds, or has carved out with buddy_take. */
 struct held {

@@ -102,7 +102,8 @@ static void a_writer_that_sleeps_delays_what_is_behind_it_and_no_more(void **sta
     assert_true(mailbox_is_empty(&box));
 }
 
-/* ---- Many writers, one reader ----------------------------------------------------------------- */
+/* ---- Many writers, one reader -----------------------------------------------------------------
+ */
 
 enum { WRITERS = 4, PER_WRITER = 300000, BATCH_MOST = 60 };
 

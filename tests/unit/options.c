@@ -10,7 +10,8 @@
 static const char *const colours[] = {"red", "green", "blue", NULL};
 
 static const struct option choice = {"EBBMALLOC_COLOUR", OPTION_CHOICE, NULL, 0, 2, 1, colours, ""};
-static const struct option bytes = {"EBBMALLOC_SIZE", OPTION_BYTES, NULL, 16, 4 * MiB, 64, NULL, ""};
+static const struct option bytes = {"EBBMALLOC_SIZE", OPTION_BYTES, NULL, 16,
+                                    4 * MiB,          64,           NULL, ""};
 static const struct option any = {"EBBMALLOC_ANY", OPTION_BYTES, NULL, 0, SIZE_MAX, 0, NULL, ""};
 static const struct option delay = {
     "EBBMALLOC_WAIT", OPTION_MILLISECONDS, NULL, 5, 60000, 10, NULL, ""};
@@ -61,9 +62,9 @@ static void bytes_are_read_with_every_unit(void **state)
 static void bytes_that_are_garbage_are_refused(void **state)
 {
     (void)state;
-    const char *const wrong[] = {"",      " ",    "K",    "KiB",   "-1",   "+64",  " 64",  "64 ",
-                                 "64x",   "64KK", "64Ki ", "64T",  "6.5K", "0x40", "64Kx", "64KiBB",
-                                 "64KBi", "64iB", "64B",  "1e3",   "64,0", "\xff", "64\n", "6 4"};
+    const char *const wrong[] = {"",      " ",    "K",     "KiB", "-1",   "+64",  " 64",  "64 ",
+                                 "64x",   "64KK", "64Ki ", "64T", "6.5K", "0x40", "64Kx", "64KiBB",
+                                 "64KBi", "64iB", "64B",   "1e3", "64,0", "\xff", "64\n", "6 4"};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         check_refused(&bytes, wrong[i]);
 }
@@ -124,8 +125,8 @@ static void what_is_printed_can_be_written_back(void **state)
     (void)state;
     for (size_t value = 0; value <= 2; value++)
         check_round_trip(&choice, value);
-    const size_t sizes[] = {0,    1,       1023,        1024,        1025,    1536, MiB - 1,
-                            MiB,  MiB + 1, MiB + 1024,  1024 * MiB,  SIZE_MAX};
+    const size_t sizes[] = {0,       1,   1023,    1024,       1025,       1536,
+                            MiB - 1, MiB, MiB + 1, MiB + 1024, 1024 * MiB, SIZE_MAX};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         check_round_trip(&any, sizes[i]);
     for (size_t value = delay.least; value <= delay.most; value += 7)
@@ -146,7 +147,8 @@ static void every_default_in_the_table_is_in_its_range_and_round_trips(void **st
     }
 }
 
-/* ---- options_init: in a child of its own, since it reads the environment once ----------------- */
+/* ---- options_init: in a child of its own, since it reads the environment once -----------------
+ */
 
 struct environment {
     const char *name, *value; /* one variable more; NULL for none */

@@ -48,7 +48,7 @@ static void a_run_is_found_at_each_of_its_pages_and_nowhere_else(void **state)
     char *run = in_leaf(LEAF_CODES, 100 * PAGE_SIZE);
     assert_true(pagemap_prepare(run, 8 * PAGE_SIZE));
     assert_int_equal(pagemap_class(run), CLASS_NONE);
-    for (unsigned class = CLASS_FIRST; class < CLASS_END; class++) {
+    for (unsigned class = CLASS_FIRST; class < CLASS_END; class ++) {
         pagemap_set(run, 8, class);
         for (size_t offset = 0; offset < 8 * PAGE_SIZE; offset += 16) {
             require(code_at(run + offset) == class * CODE_PER_CLASS);

@@ -19,7 +19,8 @@
 
 #include "stats.h"
 
-/* ---- Blocks that are held ---------------------------------------------------------------------- */
+/* ---- Blocks that are held ----------------------------------------------------------------------
+ */
 
 enum { SLOTS = 600 };
 
@@ -149,7 +150,8 @@ static void free_some(size_t step)
     }
 }
 
-/* ---- The scenario ------------------------------------------------------------------------------ */
+/* ---- The scenario ------------------------------------------------------------------------------
+ */
 
 static void ask_for_every_kind(void)
 {
@@ -174,9 +176,9 @@ static void ask_for_every_kind(void)
 /* Up and down through all kinds, with changes within each. */
 static void resize_across_all_kinds(void)
 {
-    static const size_t sizes[] = {2000,    30 * KiB, 40 * KiB, 300 * KiB, 2 * MiB, 5 * MiB,
-                                   7 * MiB, 12 * MiB, 5 * MiB,  3 * MiB,   200000,  60 * KiB,
-                                   9000,    10};
+    static const size_t sizes[] = {2000,    30 * KiB, 40 * KiB, 300 * KiB, 2 * MiB,
+                                   5 * MiB, 7 * MiB,  12 * MiB, 5 * MiB,   3 * MiB,
+                                   200000,  60 * KiB, 9000,     10};
     struct held *slots[] = {try_malloc(10), try_malloc(10)};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         for (size_t slot = 0; slot < 2; slot++)
@@ -244,7 +246,8 @@ static void scenario(void)
     ebb_malloc_trim(0);
 }
 
-/* ---- One run ------------------------------------------------------------------------------------ */
+/* ---- One run ------------------------------------------------------------------------------------
+ */
 
 /* What is asked of a run, and what it tells; shared with its process. */
 struct run {
@@ -274,7 +277,8 @@ static bool is_nothing_in_use(struct stats *stats)
            stats->small_free == 0; /* no page that is neither free nor in use */
 }
 
-/* Everything was freed. The purger's thread, if it is on, may be holding something at the moment. */
+/* Everything was freed. The purger's thread, if it is on, may be holding something at the moment.
+ */
 static void require_nothing_in_use(struct run *run)
 {
     struct stats stats;
@@ -317,7 +321,8 @@ static struct run start_run(unsigned kinds, size_t first, size_t last, bool back
     return *shared_run;
 }
 
-/* ---- All runs ----------------------------------------------------------------------------------- */
+/* ---- All runs -----------------------------------------------------------------------------------
+ */
 
 /* Regions of metadata are never given back; one more may be begun. */
 #define SLACK (512 * KiB)
@@ -327,8 +332,8 @@ static struct run reference;
 static int run_without_refusals(void **state)
 {
     (void)state;
-    shared_run = mmap(NULL, sizeof *shared_run, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
-                      -1, 0);
+    shared_run =
+        mmap(NULL, sizeof *shared_run, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     require(shared_run != MAP_FAILED);
     reference = start_run(0, 1, SIZE_MAX, false);
     print_message("without refusals: %zu KiB mapped at the end, %zu MiB of addresses\n",

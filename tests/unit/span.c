@@ -47,7 +47,7 @@ static void put_all(struct span *span)
 static void a_new_span_is_whole_free_and_in_the_page_map(void **state)
 {
     (void)state;
-    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class++) {
+    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++) {
         struct span *span = create(class);
         const struct sizeclass *info = &sizeclasses[class];
         assert_ptr_equal(span->owner, owner);
@@ -73,7 +73,7 @@ static void a_new_span_is_whole_free_and_in_the_page_map(void **state)
 static void blocks_are_taken_lowest_first_and_stored_downwards(void **state)
 {
     (void)state;
-    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class++) {
+    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++) {
         struct span *span = create(class);
         size_t size = sizeclasses[class].size, next = 0;
         for (size_t wanted = 1; next < span->capacity; wanted = wanted * 2 + 1) {
@@ -95,7 +95,7 @@ static void a_block_put_back_is_found_again_in_order_of_address(void **state)
 {
     (void)state;
     struct random random = {5};
-    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class++) {
+    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++) {
         struct span *span = create(class);
         bool free[BLOCKS_MOST] = {false};
         take_all(span);
@@ -125,7 +125,7 @@ static void every_block_start_is_accepted_once_and_no_other_offset(void **state)
 {
     (void)state;
     size_t accepted = 0, refused = 0;
-    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class++) {
+    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++) {
         struct span *span = create(class);
         size_t size = sizeclasses[class].size;
         take_all(span);
@@ -177,7 +177,7 @@ static void check_batch(unsigned class)
 static void a_batch_is_put_back_up_to_the_first_block_of_another_span(void **state)
 {
     (void)state;
-    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class++)
+    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++)
         check_batch(class);
 }
 
@@ -205,7 +205,7 @@ static void check_bad_batches(unsigned class)
 static void a_bad_block_in_a_batch_is_told_and_the_rest_is_put_back(void **state)
 {
     (void)state;
-    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class++)
+    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++)
         check_bad_batches(class);
 }
 

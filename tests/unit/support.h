@@ -6,6 +6,7 @@
 #ifndef EBB_TESTS_UNIT_SUPPORT_H
 #define EBB_TESTS_UNIT_SUPPORT_H
 
+#include <malloc.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -13,7 +14,6 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <malloc.h>
 
 #include <cmocka.h>
 
@@ -34,11 +34,11 @@ struct mallinfo2 ebb_mallinfo2(void);
 
 /* Like assert_true, but allowed in threads other than the first, in child processes, and in loops
  * of millions: says where and what on stderr and aborts. */
-#define require(condition)                                                                         \
-    ((condition) ? (void)0 : require_failed(__FILE__, __LINE__, #condition))
+#define require(condition) ((condition) ? (void)0 : require_failed(__FILE__, __LINE__, #condition))
 _Noreturn void require_failed(const char *file, int line, const char *what);
 
-/* ---- Random numbers: the same in every run ---------------------------------------------------- */
+/* ---- Random numbers: the same in every run ----------------------------------------------------
+ */
 
 struct random {
     uint64_t state;

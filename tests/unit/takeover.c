@@ -19,7 +19,7 @@
 
 enum { OWNERS = 2, SLOTS = 24, WANTED_TAKEOVERS = 2000000 };
 
-#define SECONDS_MOST 15.0           /* whatever has been reached by then has to do */
+#define SECONDS_MOST 15.0            /* whatever has been reached by then has to do */
 #define SECONDS_WITHOUT_BARRIER 20.0 /* for the violation to be seen */
 
 static _Atomic bool stop;
@@ -107,7 +107,8 @@ static void *own(void *argument)
     return NULL;
 }
 
-/* ---- Visitors ---------------------------------------------------------------------------------- */
+/* ---- Visitors ----------------------------------------------------------------------------------
+ */
 
 struct tally {
     size_t visits, kept_out; /* of the owners' arenas */
