@@ -41,6 +41,9 @@
 /* Arenas taken over with one membarrier. */
 #define VISIT_BATCH 16
 
+/* Spans whose holes are purged while a mutex is held: some 50 µs. */
+#define HOLES_PER_HOLD 8
+
 /* How long a visitor waits for an owner in the middle of its few instructions, who must have been
  * descheduled there: yields first, then sleeps of 50 µs. */
 #define WAIT_YIELDS 64
@@ -143,6 +146,39 @@ static void unlink_span(struct arena *arena, struct span *span)
         span->next->previous = span->previous;
 }
 
+/* ---- Spans that were used lately: the newest last -----------------------------------------------
+ */
+
+static void unlink_recent(struct arena *arena, struct span *span)
+{
+    if (span->previous_recent != NULL)
+        span->previous_recent->next_recent = span->next_recent;
+    else
+        arena->oldest_recent = span->next_recent;
+    if (span->next_recent != NULL)
+        span->next_recent->previous_recent = span->previous_recent;
+    else
+        arena->newest_recent = span->previous_recent;
+}
+
+static void link_recent(struct arena *arena, struct span *span)
+{
+    span->next_recent = NULL;
+    span->previous_recent = arena->newest_recent;
+    if (arena->newest_recent != NULL)
+        arena->newest_recent->next_recent = span;
+    else
+        arena->oldest_recent = span;
+    arena->newest_recent = span;
+}
+
+static inline void touch(struct arena *arena, struct span *span)
+{
+    if (span->age == SPAN_SETTLED)
+        link_recent(arena, span);
+    span->age = SPAN_TOUCHED;
+}
+
 /* ---- Blocks out of spans and back, under the mutex of their owner ---------------------------- */
 
 static struct span *add_span(struct arena *arena, unsigned class)
@@ -165,6 +201,8 @@ static void drop_span(struct arena *arena, struct span *span)
     arena->free_bytes -= bytes;
     arena->spans--;
     unlink_span(arena, span);
+    if (span->age != SPAN_SETTLED)
+        unlink_recent(arena, span);
     span_destroy(span);
 }
 
@@ -177,6 +215,7 @@ static size_t take_blocks(struct arena *arena, unsigned class, void **end, size_
         if (span == NULL && (taken != 0 || (span = add_span(arena, class)) == NULL))
             break;
         taken += span_take(span, end - taken, wanted - taken);
+        touch(arena, span);
         if (span->free_count == 0)
             unlink_span(arena, span);
     }
@@ -192,6 +231,7 @@ static size_t put_into(struct arena *arena, struct span *span, void *const *bloc
     size_t looked_at = span_put(span, blocks, count, mistake);
     size_t put = span->free_count - before;
     arena->free_bytes += put * sizeclasses[span->class].size;
+    touch(arena, span);
     if (before == 0 && put != 0)
         link_span(arena, span);
     if (span->free_count == span->capacity && put != 0)
@@ -797,49 +837,66 @@ static bool is_empty(struct arena *arena)
 }
 
 /* Locks and closes the next arenas that are worth it; moves *arena on behind them. */
-static size_t close_quiet(struct arena **arena, struct arena **batch, bool *again)
+static size_t close_quiet(struct arena **arena, struct arena **batch)
 {
     size_t count = 0;
     for (; *arena != NULL && count < VISIT_BATCH; *arena = next_arena(*arena)) {
-        if (!lock_try(&(*arena)->mutex)) {
-            *again = true;
-        } else if (!is_quiet(*arena)) {
-            *again = true;
-            lock_release(&(*arena)->mutex);
-        } else if (is_empty(*arena)) {
-            lock_release(&(*arena)->mutex);
-        } else {
+        if (!lock_try(&(*arena)->mutex))
+            continue; /* not quiet */
+        if (is_quiet(*arena) && !is_empty(*arena)) {
             close_cache(*arena);
             batch[count++] = *arena;
+        } else {
+            lock_release(&(*arena)->mutex);
         }
     }
     return count;
 }
 
-struct sweep {
-    struct mistake mistake;
-    bool again;
-};
-
-static void sweep_visited(struct arena *arena, bool owned, void *context)
-{
-    struct sweep *sweep = context;
-    flush_visited(arena, owned, &sweep->mistake);
-    sweep->again = sweep->again || (owned && !is_empty(arena));
-}
-
-bool arena_sweep_quiet(void)
+void arena_sweep_quiet(void)
 {
     struct arena *batch[VISIT_BATCH];
-    struct sweep sweep = {{SPAN_FINE, NULL}, false};
+    struct mistake mistake = {SPAN_FINE, NULL};
     lock_acquire(&visit_lock);
-    for (struct arena *arena = first_arena(); arena != NULL;) {
-        size_t count = close_quiet(&arena, batch, &sweep.again);
-        visit_batch(batch, count, 0, sweep_visited, &sweep);
-    }
+    for (struct arena *arena = first_arena(); arena != NULL;)
+        visit_batch(batch, close_quiet(&arena, batch), 0, flush_visited, &mistake);
     lock_release(&visit_lock);
-    abort_on(&sweep.mistake);
-    return sweep.again;
+    abort_on(&mistake);
+}
+
+/* Looks at the oldest of the recent spans; false when this sweep has seen them all. Under the
+ * mutex. */
+static bool age_span(struct arena *arena, uint32_t sweep, bool at_once, size_t *bytes)
+{
+    struct span *span = arena->oldest_recent;
+    if (span == NULL || span->sweep == sweep)
+        return false;
+    span->sweep = sweep;
+    unlink_recent(arena, span);
+    if (span->age == SPAN_TOUCHED && !at_once) {
+        span->age = SPAN_RESTING;
+        link_recent(arena, span);
+    } else {
+        *bytes += span_purge_holes(span);
+        span->age = SPAN_SETTLED;
+    }
+    return true;
+}
+
+size_t arena_purge_holes(bool at_once)
+{
+    static uint32_t sweep; /* under the caller's lock */
+    size_t bytes = 0;
+    sweep++;
+    for (struct arena *arena = first_arena(); arena != NULL; arena = next_arena(arena)) {
+        for (bool more = true; more;) {
+            lock_acquire(&arena->mutex);
+            for (int i = 0; i < HOLES_PER_HOLD && more; i++)
+                more = age_span(arena, sweep, at_once, &bytes);
+            lock_release(&arena->mutex);
+        }
+    }
+    return bytes;
 }
 
 bool arena_any_unswept(void)
@@ -847,7 +904,8 @@ bool arena_any_unswept(void)
     bool any = false;
     for (struct arena *arena = first_arena(); arena != NULL && !any; arena = next_arena(arena)) {
         lock_acquire(&arena->mutex);
-        any = arena->calls_seen != calls_of(arena) || !is_empty(arena);
+        any = arena->calls_seen != calls_of(arena) || !is_empty(arena) ||
+              arena->oldest_recent != NULL;
         lock_release(&arena->mutex);
     }
     return any;

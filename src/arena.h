@@ -28,10 +28,11 @@ struct arena {
     struct chunk *home;              /* where the last run came from; a hint, and read as one */
     void **stacks[CLASS_END];        /* where each bin's stack starts; NULL: there is none */
     struct span *partial[CLASS_END]; /* spans with free blocks, by class */
-    uint16_t limits[CLASS_END];      /* blocks that a bin may hold */
-    size_t limit_bytes;              /* the same in bytes, in all */
-    size_t span_bytes;               /* in spans it owns */
-    size_t free_bytes;               /* in blocks free in those spans */
+    struct span *oldest_recent, *newest_recent; /* spans used within the last two sweeps */
+    uint16_t limits[CLASS_END];                 /* blocks that a bin may hold */
+    size_t limit_bytes;                         /* the same in bytes, in all */
+    size_t span_bytes;                          /* in spans it owns */
+    size_t free_bytes;                          /* in blocks free in those spans */
     size_t spans;
     unsigned victim; /* the next class whose limit may have to shrink */
     uint64_t refills, flushes, foreign_frees, takeovers;
@@ -72,9 +73,12 @@ void arena_visit_all(void (*visit)(struct arena *arena, bool owned, void *contex
 void arena_flush_all(void);
 
 /* The purger's part: takes over the arenas whose owners have not called for a block or brought one
- * back since the last time, and empties their caches and mailboxes. Waits for nobody. True when
- * some arena was busy, or could not be emptied: come again. */
-bool arena_sweep_quiet(void);
+ * back since the last time, and empties their caches and mailboxes. Waits for nobody. */
+void arena_sweep_quiet(void);
+
+/* Gives back the OS pages between live blocks in spans of which nothing was taken or brought back
+ * for two sweeps, or in all when at_once. One caller at a time. Returns bytes. */
+size_t arena_purge_holes(bool at_once);
 
 /* True when an arena was used since the last sweep, or holds something a sweep would bring back. */
 bool arena_any_unswept(void);

@@ -1,8 +1,8 @@
 #include "chunk.h"
 
 #include "meta.h"
-#include "options.h"
 #include "pagemap.h"
+#include "purge.h"
 
 /* Pages made accessible at a time, 2 MiB: few calls, and little charged before it is used. */
 #define COMMIT_STEP 64
@@ -11,7 +11,7 @@
 static struct lock list_lock;
 static struct chunk *_Atomic first_chunk;
 
-static _Atomic size_t purged_bytes, purge_calls, committed_pages;
+static _Atomic size_t committed_pages;
 
 struct chunk *chunk_first(void)
 {
@@ -250,21 +250,6 @@ static bool take_dirty(struct chunk *chunk, bool everything, size_t *page, size_
     return true;
 }
 
-/* Purges the pages [first, end), which nobody else can reach, and returns what they are now. */
-static enum page_state purge_pages(struct chunk *chunk, size_t first, size_t end)
-{
-    char *start = chunk->base + first * PAGE_SIZE;
-    size_t size = (end - first) * PAGE_SIZE;
-    bool lazily = options.advice == ADVICE_FREE && os_purge_lazily(start, size);
-    if (!lazily && !os_purge(start, size))
-        return PAGE_YOUNG; /* unchanged: the next sweeps try again */
-    atomic_fetch_add_explicit(&purge_calls, 1, memory_order_relaxed);
-    if (lazily)
-        return PAGE_LAZY;
-    atomic_fetch_add_explicit(&purged_bytes, size, memory_order_relaxed);
-    return PAGE_STATES; /* clean */
-}
-
 static size_t sweep_chunk(struct chunk *chunk, bool everything)
 {
     size_t given_back = 0, page = 0, end;
@@ -272,12 +257,13 @@ static size_t sweep_chunk(struct chunk *chunk, bool everything)
     while (chunk->base != NULL && page < CHUNK_PAGES &&
            take_dirty(chunk, everything, &page, &end)) {
         lock_release(&chunk->lock);
-        enum page_state state = purge_pages(chunk, page, end);
+        enum purge_result result =
+            purge_range(chunk->base + page * PAGE_SIZE, (end - page) * PAGE_SIZE);
         lock_acquire(&chunk->lock);
-        if (state != PAGE_STATES)
-            bits_set(chunk->free_state[state], page, end);
-        else
+        if (result == PURGE_DONE)
             given_back += (end - page) * PAGE_SIZE;
+        else /* what was refused is unchanged: the next sweeps try again */
+            bits_set(chunk->free_state[result == PURGE_LAZY ? PAGE_LAZY : PAGE_YOUNG], page, end);
         give_to_buddy(chunk, page, end - page);
         page = end;
     }
@@ -381,16 +367,6 @@ void chunk_count(struct chunk_totals *totals)
 size_t chunk_committed_bytes(void)
 {
     return atomic_load_explicit(&committed_pages, memory_order_relaxed) * PAGE_SIZE;
-}
-
-size_t chunk_purged_bytes(void)
-{
-    return atomic_load_explicit(&purged_bytes, memory_order_relaxed);
-}
-
-size_t chunk_purge_calls(void)
-{
-    return atomic_load_explicit(&purge_calls, memory_order_relaxed);
 }
 
 void chunk_lock_all(void)

@@ -89,10 +89,6 @@ void chunk_count(struct chunk_totals *totals);
 /* Bytes of pages that were used at some time and are still mapped: no lock, no exactness. */
 size_t chunk_committed_bytes(void);
 
-/* Bytes given back to the kernel since the start, and the calls that did it. */
-size_t chunk_purged_bytes(void);
-size_t chunk_purge_calls(void);
-
 /* For fork: all chunks and the list. */
 void chunk_lock_all(void);
 void chunk_unlock_all(void);

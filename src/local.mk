@@ -19,6 +19,7 @@ ebb_sources = \
 	src/options.c src/options.h \
 	src/os.c src/os.h \
 	src/pagemap.c src/pagemap.h \
+	src/purge.c src/purge.h \
 	src/purger.c src/purger.h \
 	src/sizeclass.c src/sizeclass.h \
 	src/span.c src/span.h \

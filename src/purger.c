@@ -37,25 +37,24 @@ static uint64_t period_ms(void)
     return max_size(options.purge_delay_ms / SWEEPS_PER_DELAY, 1);
 }
 
-/* True when there is something left for the next sweep. */
+/* Under the sweep lock: true when there is something for another sweep to do, or to look at. */
+static bool anything_left(void)
+{
+    return arena_any_unswept() || chunk_any_dirty() || huge_kept_bytes() != 0;
+}
+
+/* Returns what is left for the next one. */
 static bool sweep(void)
 {
     lock_acquire(&sweep_lock);
     atomic_fetch_add_explicit(&sweeps, 1, memory_order_relaxed);
-    bool again = arena_sweep_quiet();
+    arena_sweep_quiet();
+    arena_purge_holes(options.purge_delay_ms == 0);
     chunk_sweep(options.purge_delay_ms == 0, SPARE_CHUNKS);
     huge_sweep(options.purge_delay_ms / SWEEPS_PER_DELAY);
-    again = again || chunk_any_dirty() || huge_kept_bytes() != 0;
+    bool again = anything_left();
     lock_release(&sweep_lock);
     return again;
-}
-
-static bool anything_left(void)
-{
-    lock_acquire(&sweep_lock);
-    bool left = arena_any_unswept() || chunk_any_dirty() || huge_kept_bytes() != 0;
-    lock_release(&sweep_lock);
-    return left;
 }
 
 /* The thread. What is done between its last sweep and its end by somebody who saw it running would
@@ -65,7 +64,7 @@ static bool anything_left(void)
 static int purge(void *unused)
 {
     static _Atomic uint32_t never;
-    bool expected;
+    bool expected, left;
     (void)unused;
     do {
         do {
@@ -76,8 +75,11 @@ static int purge(void *unused)
             }
         } while (sweep());
         atomic_store(&thread_runs, false);
+        lock_acquire(&sweep_lock);
+        left = anything_left();
+        lock_release(&sweep_lock);
         expected = false;
-    } while (anything_left() && atomic_compare_exchange_strong(&thread_runs, &expected, true));
+    } while (left && atomic_compare_exchange_strong(&thread_runs, &expected, true));
     return 0;
 }
 
@@ -127,7 +129,7 @@ size_t purger_trim(void)
 {
     lock_acquire(&sweep_lock);
     arena_flush_all();
-    size_t bytes = chunk_sweep(true, SPARE_CHUNKS) + huge_sweep(0);
+    size_t bytes = arena_purge_holes(true) + chunk_sweep(true, SPARE_CHUNKS) + huge_sweep(0);
     lock_release(&sweep_lock);
     return bytes;
 }

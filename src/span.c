@@ -3,6 +3,8 @@
 #include <string.h>
 
 #include "meta.h"
+#include "os.h"
+#include "purge.h"
 
 static size_t record_size(unsigned words)
 {
@@ -61,6 +63,58 @@ void span_destroy(struct span *span)
     chunk_give(chunk, first, pages);
 }
 
+/* Where the whole OS pages of a span begin and how many there are; none where one is larger than
+ * the span. */
+static size_t os_pages(const struct span *span, size_t *offset)
+{
+    uintptr_t base = (uintptr_t)span->base;
+    uintptr_t start = round_up(base, os_page_size);
+    uintptr_t end = (base + span->pages * PAGE_SIZE) & ~(os_page_size - 1);
+    *offset = start - base;
+    return start < end ? (end - start) / os_page_size : 0;
+}
+
+/* Blocks between these offsets are handed out: their pages are resident from now on. */
+static cold void mark_in_use(struct span *span, size_t from, size_t to)
+{
+    size_t offset, count = os_pages(span, &offset);
+    for (size_t page = 0; page < count; page++) {
+        size_t start = offset + page * os_page_size;
+        if (start < to && start + os_page_size > from)
+            span->purged &= ~((uint64_t)1 << page);
+    }
+}
+
+/* True when no block that lies in the OS page, in part or whole, is out. */
+static bool is_hole(const struct span *span, size_t start)
+{
+    size_t size = sizeclasses[span->class].size;
+    size_t first = start / size, end = (start + os_page_size + size - 1) / size;
+    end = min_size(end, span->capacity);
+    return first >= end || bits_find(span->free, first, end, false) == end;
+}
+
+size_t span_purge_holes(struct span *span)
+{
+    size_t offset, count = os_pages(span, &offset), bytes = 0;
+    uint64_t holes = 0;
+    for (size_t page = 0; page < count; page++)
+        if (is_hole(span, offset + page * os_page_size))
+            holes |= (uint64_t)1 << page;
+    holes &= ~span->purged;
+    for (size_t page = 0, end; (page = bits_find(&holes, page, 64, true)) < 64; page = end) {
+        end = bits_find(&holes, page, 64, false);
+        size_t size = (end - page) * os_page_size;
+        enum purge_result result = purge_range(span->base + offset + page * os_page_size, size);
+        if (result != PURGE_REFUSED)
+            span->purged |= bits_mask(0, page, end);
+        bytes += result == PURGE_DONE ? size : 0;
+        if (end == 64)
+            break;
+    }
+    return bytes;
+}
+
 size_t span_take(struct span *span, void **end, size_t wanted)
 {
     size_t size = sizeclasses[span->class].size;
@@ -77,6 +131,10 @@ size_t span_take(struct span *span, void **end, size_t wanted)
         if (bits == 0)
             word++;
     }
+    if (unlikely(span->purged != 0) && count != 0)
+        /* From the lowest to the highest, which was stored last. */
+        mark_in_use(span, (size_t)((char *)end[count - 1] - span->base),
+                    (size_t)((char *)end[0] - span->base) + size);
     span->first_word = (uint8_t)word;
     span->free_count -= (uint16_t)count;
     return count;

@@ -19,6 +19,11 @@ struct span {
     struct arena *owner; /* not first: it stays readable in a record that meta.c has back */
     char *base;
     struct chunk *chunk;
+    struct span *next_recent, *previous_recent; /* in the owner's list of spans that were used
+                                                   lately; see age (arena.c) */
+    uint64_t purged; /* bit i: the i-th whole OS page is given back, and no block in it is out */
+    uint32_t sweep;  /* the last sweep that looked at it */
+    uint8_t age;     /* SPAN_… */
     uint16_t free_count;
     uint16_t capacity;
     uint8_t class;
@@ -26,6 +31,13 @@ struct span {
     uint8_t words;      /* of the bitmap */
     uint8_t first_word; /* no block is free below this word */
     uint64_t free[];    /* bit i: block i is free */
+};
+
+/* How long since blocks of a span were taken or brought back. */
+enum {
+    SPAN_SETTLED, /* two sweeps at least: its holes are purged, it is not in the list */
+    SPAN_TOUCHED, /* not a sweep */
+    SPAN_RESTING  /* one sweep */
 };
 
 /* What span_put can find wrong with a block. */
@@ -56,6 +68,10 @@ size_t span_take(struct span *span, void **end, size_t wanted);
  * the first of which must lie in the span. A block with an error is left out and told as
  * a mistake. */
 size_t span_put(struct span *span, void *const *blocks, size_t count, struct mistake *mistake);
+
+/* Gives back the OS pages in which no block is out, and returns their bytes. At most 64 pages: a
+ * short hold for the mutex. */
+size_t span_purge_holes(struct span *span);
 
 static inline bool span_holds(const struct span *span, const void *block)
 {

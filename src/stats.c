@@ -6,6 +6,7 @@
 #include "meta.h"
 #include "options.h"
 #include "os.h"
+#include "purge.h"
 #include "purger.h"
 #include "text.h"
 
@@ -58,8 +59,8 @@ void stats_collect(struct stats *stats)
     stats->metadata = meta_used_bytes();
     stats->mapped = chunks.mapped_bytes + huge.live_bytes + huge.kept_bytes + meta_mapped_bytes();
     stats->resident = os_resident_bytes();
-    stats->purged = chunk_purged_bytes();
-    stats->purge_calls = chunk_purge_calls();
+    stats->purged = purge_bytes();
+    stats->purge_calls = purge_calls();
     stats->sweeps = purger_sweeps();
 }
 
