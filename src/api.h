@@ -6,7 +6,7 @@
 #ifndef EBB_API_H
 #define EBB_API_H
 
-#include "arena.h"
+#include "arenas.h"
 #include "base.h"
 #include "cache.h"
 #include "pagemap.h"

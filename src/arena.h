@@ -49,53 +49,33 @@ struct arena {
     /* The stacks of the cache follow: see arena.c. */
 };
 
-/* The calling thread's arena. Before its first call a stand-in whose cache is always closed. */
-extern hidden __thread struct arena *arena_self __attribute__((tls_model("initial-exec")));
+/* All under the arena's mutex, and with nothing that allocates. A mistake of the program's is noted
+ * for arena_abort_on, to be called when no lock is held any more. */
 
-/* The slow paths. Each begins by leaving the cache that the fast path entered. */
+/* Takes up to `wanted` blocks of a class, from a new span only if no other has any; stores them
+ * downwards from end, the lowest last (span_take). Returns how many; 0 without memory. */
+size_t arena_take(struct arena *arena, unsigned class, void **end, size_t wanted);
 
-/* A block of the class, or NULL when there is no memory (errno is not set). */
-void *arena_alloc(unsigned class);
+/* Brings back blocks that lie in one span of the arena, from the first one on; returns how many. */
+size_t arena_put_into(struct arena *arena, struct span *span, void *const *blocks, size_t count,
+                      struct mistake *mistake);
 
-/* Keeps a block, or brings older ones back. Aborts when it finds one that was not to be freed. */
-void arena_free(unsigned class, void *block);
+/* Brings back blocks that all belong to the arena, as far as one can tell. */
+void arena_put(struct arena *arena, void *const *blocks, size_t count, struct mistake *mistake);
 
-/* The caller's arena's preferred chunk, for runs that are no spans. */
-struct chunk **arena_home(void);
+/* Brings back what lies in the mailbox. */
+void arena_drain(struct arena *arena, struct mistake *mistake);
 
-/* Calls visit for every arena: with its mutex held, and, when owned is true, its cache closed and
- * at rest; false when its owner could not be kept out (no membarrier, or a thread that is stopped
- * in the middle). visit must not allocate, or wait for
- * an arena's mutex. */
-void arena_visit_all(void (*visit)(struct arena *arena, bool owned, void *context), void *context);
+/* Looks at the oldest of the spans that were used lately: one that was not touched for two sweeps,
+ * or any when at_once, has its holes purged. False when the sweep of that number has seen all. */
+bool arena_age_span(struct arena *arena, uint32_t sweep, bool at_once, size_t *bytes);
 
-/* Brings every cached block of every arena back to its span, and all mail. */
-void arena_flush_all(void);
+/* Brings blocks back, whoever owns them. The caller may hold arenas' mutexes unless may_wait.
+ * Those that could not be brought without waiting stay at the start of the array; returns how
+ * many. */
+size_t arena_deliver(void **blocks, size_t count, bool may_wait, struct mistake *mistake);
 
-/* The purger's part: takes over the arenas whose owners have not called for a block or brought one
- * back since the last time, and empties their caches and mailboxes. Waits for nobody. */
-void arena_sweep_quiet(void);
-
-/* Gives back the OS pages between live blocks in spans of which nothing was taken or brought back
- * for two sweeps, or in all when at_once. One caller at a time. Returns bytes. */
-size_t arena_purge_holes(bool at_once);
-
-/* True when an arena was used since the last sweep, or holds something a sweep would bring back. */
-bool arena_any_unswept(void);
-
-/* What one arena holds; call from a visit. Blocks in caches and mailboxes count as live in
- * span_bytes - free_bytes of their owners. */
-size_t arena_cached_bytes(const struct arena *arena);
-
-/* Arenas made since the start. */
-size_t arena_count(void);
-
-/* In the child of a fork, first of all: the caller's thread has a new id. */
-void arena_enter_child(void);
-
-/* For fork: every mutex held, every cache closed and at rest. The child makes orphans of all
- * arenas but the caller's. */
-void arena_lock_all(void);
-void arena_unlock_all(bool in_child);
+/* Ends the program if it made a mistake. With no lock held. */
+void arena_abort_on(const struct mistake *mistake);
 
 #endif

@@ -27,6 +27,10 @@
 #include "base.h"
 #include "sizeclass.h"
 
+/* Blocks that are fetched or brought back at a time: one lock for so many, and the array of those
+ * that go elsewhere, 2 KiB, fits on any thread's stack. */
+#define CACHE_BATCH 256
+
 #ifdef EBB_THREAD_SANITIZER
 #define CACHE_ENTER memory_order_seq_cst
 #define CACHE_BOUND memory_order_seq_cst
@@ -123,7 +127,11 @@ static always_inline bool cache_push(struct cache *cache, unsigned code, void *b
     return true;
 }
 
-/* The rest is for the slow path, under the arena's mutex. */
+/* ---- The slow path's part, under the arena's mutex (cache.c) -----------------------------------
+ */
+
+struct arena;
+struct mistake;
 
 static inline void cache_close_bin(struct bin *bin)
 {
@@ -135,5 +143,37 @@ static inline bool cache_is_busy(struct cache *cache)
 {
     return atomic_load_explicit(&cache->busy, CACHE_LOOK) != 0;
 }
+
+/* Computes where an arena's stacks lie; returns the size in bytes of an arena with its stacks.
+ * Once, before the first arena. */
+size_t cache_lay_out(void);
+
+/* A new arena's cache: no bin has room yet. */
+void cache_begin(struct arena *arena);
+
+/* Fills an empty bin and returns one block more, the lowest; NULL without memory. */
+void *cache_refill(struct arena *arena, unsigned class, struct mistake *mistake);
+
+/* Keeps a block for which cache_push found no room; older ones go back to their spans. Those that
+ * belong to other arenas are left in foreign, which has room for CACHE_BATCH; returns how many. */
+size_t cache_keep(struct arena *arena, unsigned class, void *block, void **foreign,
+                  struct mistake *mistake);
+
+/* Empties the cache, and the mailbox; with may_wait the mutex is let go of in between. Without,
+ * some blocks may stay. By the owner at his end, or by a visitor. */
+void cache_flush(struct arena *arena, bool may_wait, struct mistake *mistake);
+
+/* After cache_flush: no bin has room again, and the memory of large stacks is given back. */
+void cache_shrink(struct arena *arena);
+
+/* A visitor's door: cache_is_busy tells when what is closed is his. */
+void cache_close(struct arena *arena);
+void cache_open(struct arena *arena);
+
+/* Forgets what is in it, in the child of a fork: those blocks are lost. */
+void cache_forget(struct arena *arena);
+
+/* Bytes in it. */
+size_t cache_bytes(const struct arena *arena);
 
 #endif

@@ -17,7 +17,7 @@
 #include <stdlib.h>
 
 #include "api.h"
-#include "arena.h"
+#include "arenas.h"
 #include "text.h"
 
 /* How the ABI passes std::nothrow: by reference. */

@@ -4,13 +4,14 @@
  */
 #include <pthread.h>
 
-#include "arena.h"
+#include "arenas.h"
 #include "chunk.h"
 #include "huge.h"
 #include "meta.h"
 #include "os.h"
 #include "pagemap.h"
 #include "purger.h"
+#include "takeover.h"
 
 /* libc takes the lock of its list of streams after our handler has run, and a thread that holds a
  * stream may wait for memory while another one holds that list and waits for the stream. So on
@@ -32,7 +33,7 @@ static void before(void)
     purger_lock();
     if (alone)
         return;
-    arena_lock_all();
+    takeover_lock_all();
     chunk_lock_all();
     huge_lock();
     pagemap_lock();
@@ -46,7 +47,7 @@ static void let_go(bool in_child)
         pagemap_unlock();
         huge_unlock();
         chunk_unlock_all();
-        arena_unlock_all(in_child);
+        takeover_unlock_all(in_child);
     }
     purger_unlock(in_child);
 }
@@ -61,7 +62,7 @@ static void in_parent(void)
 static void in_child(void)
 {
     os_move_home();
-    arena_enter_child();
+    arenas_enter_child();
     let_go(true);
     if (!alone && _IO_list_resetlock != NULL)
         _IO_list_resetlock();

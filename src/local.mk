@@ -2,10 +2,11 @@
 
 ebb_sources = \
 	src/arena.c src/arena.h \
+	src/arenas.c src/arenas.h \
 	src/base.h \
 	src/bits.h \
 	src/buddy.c src/buddy.h \
-	src/cache.h \
+	src/cache.c src/cache.h \
 	src/chunk.c src/chunk.h \
 	src/control.c \
 	src/cxx.c \
@@ -24,6 +25,7 @@ ebb_sources = \
 	src/sizeclass.c src/sizeclass.h \
 	src/span.c src/span.h \
 	src/stats.c src/stats.h \
+	src/takeover.c src/takeover.h \
 	src/text.c src/text.h
 
 EBB_DEFINES = -DEBB_VERSION='"$(PACKAGE_VERSION)"'

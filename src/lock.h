@@ -7,7 +7,7 @@
  * Lock order, outermost first; who holds one waits only for those below it:
  *
  *   sweep lock (purger.c)         one sweep at a time
- *   visit lock (arena.c)          one takeover of many arenas at a time
+ *   visit lock (takeover.c)       one takeover of many arenas at a time
  *   arena list (arena.c)
  *   arena mutexes                 several only in a takeover, in the order of the list
  *   chunk list (chunk.c)

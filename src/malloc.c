@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "api.h"
-#include "arena.h"
+#include "arenas.h"
 #include "chunk.h"
 #include "ebbmalloc.h"
 #include "huge.h"

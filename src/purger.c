@@ -1,11 +1,11 @@
 #include "purger.h"
 
-#include "arena.h"
 #include "chunk.h"
 #include "huge.h"
 #include "lock.h"
 #include "options.h"
 #include "os.h"
+#include "takeover.h"
 
 /* Chunks that are free throughout and stay mapped. */
 #define SPARE_CHUNKS 1
@@ -40,7 +40,7 @@ static uint64_t period_ms(void)
 /* Under the sweep lock: true when there is something for another sweep to do, or to look at. */
 static bool anything_left(void)
 {
-    return arena_any_unswept() || chunk_any_dirty() || huge_kept_bytes() != 0;
+    return takeover_any_unswept() || chunk_any_dirty() || huge_kept_bytes() != 0;
 }
 
 /* Returns what is left for the next one. */
@@ -48,8 +48,8 @@ static bool sweep(void)
 {
     lock_acquire(&sweep_lock);
     atomic_fetch_add_explicit(&sweeps, 1, memory_order_relaxed);
-    arena_sweep_quiet();
-    arena_purge_holes(options.purge_delay_ms == 0);
+    takeover_sweep_quiet();
+    takeover_purge_holes(options.purge_delay_ms == 0);
     chunk_sweep(options.purge_delay_ms == 0, SPARE_CHUNKS);
     huge_sweep(options.purge_delay_ms / SWEEPS_PER_DELAY);
     bool again = anything_left();
@@ -128,8 +128,8 @@ void purger_tick(void)
 size_t purger_trim(void)
 {
     lock_acquire(&sweep_lock);
-    arena_flush_all();
-    size_t bytes = arena_purge_holes(true) + chunk_sweep(true, SPARE_CHUNKS) + huge_sweep(0);
+    takeover_flush_all();
+    size_t bytes = takeover_purge_holes(true) + chunk_sweep(true, SPARE_CHUNKS) + huge_sweep(0);
     lock_release(&sweep_lock);
     return bytes;
 }
@@ -137,7 +137,7 @@ size_t purger_trim(void)
 void purger_reclaim(void)
 {
     lock_acquire(&sweep_lock);
-    arena_flush_all();
+    takeover_flush_all();
     huge_sweep(0);
     chunk_sweep(true, 0);
     lock_release(&sweep_lock);

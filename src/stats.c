@@ -1,6 +1,6 @@
 #include "stats.h"
 
-#include "arena.h"
+#include "arenas.h"
 #include "chunk.h"
 #include "huge.h"
 #include "meta.h"
@@ -8,6 +8,7 @@
 #include "os.h"
 #include "purge.h"
 #include "purger.h"
+#include "takeover.h"
 #include "text.h"
 
 /* Spans' bytes that are no blocks, and blocks in mail, count as what they were taken from. */
@@ -23,7 +24,7 @@ static void add_arena(struct arena *arena, bool owned, void *context)
     sums->span_bytes += arena->span_bytes;
     sums->free_bytes += arena->free_bytes;
     if (owned)
-        stats->small_cached += arena_cached_bytes(arena);
+        stats->small_cached += cache_bytes(arena);
     stats->spans += arena->spans;
     stats->refills += arena->refills;
     stats->flushes += arena->flushes;
@@ -39,11 +40,11 @@ static size_t less(size_t whole, size_t part)
 
 void stats_collect(struct stats *stats)
 {
-    *stats = (struct stats){.arenas = arena_count()};
+    *stats = (struct stats){.arenas = arenas_count()};
     struct sums sums = {stats, 0, 0};
     struct chunk_totals chunks;
     struct huge_totals huge;
-    arena_visit_all(add_arena, &sums);
+    takeover_visit_all(add_arena, &sums);
     chunk_count(&chunks);
     huge_count(&huge);
     stats->small_live = less(sums.span_bytes, sums.free_bytes + stats->small_cached);

@@ -229,10 +229,10 @@ static void threads_one_after_another_share_one_arena(void **state)
 {
     (void)state;
     run_thread(live_and_end, NULL);
-    size_t arenas = arena_count(), mapped = collect().metadata;
+    size_t arenas = arenas_count(), mapped = collect().metadata;
     for (int i = 0; i < 2000; i++)
         run_thread(live_and_end, NULL);
-    assert_int_equal(arena_count(), arenas);
+    assert_int_equal(arenas_count(), arenas);
     assert_int_equal(collect().metadata, mapped);
 }
 
@@ -260,11 +260,11 @@ static void a_crowd_makes_an_arena_each_and_the_next_crowd_none(void **state)
 {
     (void)state;
     crowd(64);
-    size_t arenas = arena_count();
+    size_t arenas = arenas_count();
     assert_true(arenas >= 65); /* the first thread's, too */
     for (int i = 0; i < 5; i++)
         crowd(64);
-    assert_int_equal(arena_count(), arenas);
+    assert_int_equal(arenas_count(), arenas);
 }
 
 static void the_cache_of_a_thread_that_ended_is_empty(void **state)
@@ -375,10 +375,10 @@ static void without_a_barrier_the_cache_of_a_thread_that_sleeps_is_left_alone(vo
 /* The arenas of threads that the child does not have serve its own. */
 static void adopt_in_child(void *argument)
 {
-    size_t arenas = arena_count();
+    size_t arenas = arenas_count();
     for (int i = 0; i < 10; i++)
         run_thread(live_and_end, argument);
-    require(arena_count() == arenas);
+    require(arenas_count() == arenas);
     release(MANY, 300);
     ebb_malloc_trim(0);
     require(collect().small_live == 0);

@@ -9,6 +9,7 @@
 #include "chunk.h"
 #include "options.h"
 #include "pagemap.h"
+#include "purge.h"
 
 /* Pages made accessible at a time (chunk.c). */
 enum { COMMIT_STEP = 64 };
@@ -272,13 +273,13 @@ static void the_first_sweep_spares_young_pages_and_the_second_purges_them(void *
     assert_int_equal(resident_in(run.start, bytes_of(&run)), bytes_of(&run));
     assert_int_equal(dirty_bytes(), bytes_of(&run));
 
-    size_t purged = chunk_purged_bytes(), calls = chunk_purge_calls();
+    size_t purged = purge_bytes(), calls = purge_calls();
     assert_int_equal(chunk_sweep(false, 1), bytes_of(&run));
     assert_int_equal(resident_in(run.start, bytes_of(&run)), 0);
     assert_int_equal(dirty_bytes(), 0);
     assert_false(chunk_any_dirty());
-    assert_int_equal(chunk_purged_bytes() - purged, bytes_of(&run));
-    assert_int_equal(chunk_purge_calls() - calls, 1);
+    assert_int_equal(purge_bytes() - purged, bytes_of(&run));
+    assert_int_equal(purge_calls() - calls, 1);
     assert_int_equal(chunk_sweep(false, 1), 0);
     give(&keep);
 }
@@ -291,9 +292,9 @@ static void a_sweep_of_everything_purges_young_pages_too_neighbours_in_one_call(
     give(&old);
     chunk_sweep(false, 1);
     give(&young);
-    size_t calls = chunk_purge_calls();
+    size_t calls = purge_calls();
     assert_int_equal(chunk_sweep(true, 1), 16 * PAGE_SIZE);
-    assert_int_equal(chunk_purge_calls() - calls, 1);
+    assert_int_equal(purge_calls() - calls, 1);
     assert_int_equal(resident_in(old.start, 16 * PAGE_SIZE), 0);
     give(&keep);
 }
@@ -366,9 +367,9 @@ static void lazily_purged_pages_are_neither_dirty_nor_zero(void **state)
     options.advice = ADVICE_FREE;
     assert_int_equal(chunk_sweep(true, 1), 0); /* nothing that counts as given back */
     assert_false(chunk_any_dirty());
-    size_t calls = chunk_purge_calls();
+    size_t calls = purge_calls();
     chunk_sweep(true, 1);
-    assert_int_equal(chunk_purge_calls(), calls);
+    assert_int_equal(purge_calls(), calls);
     struct run again = take(8);
     assert_ptr_equal(again.start, run.start);
     assert_false(again.zero);

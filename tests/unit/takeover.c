@@ -15,7 +15,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "arena.h"
+#include "arenas.h"
+#include "takeover.h"
 
 enum { OWNERS = 2, SLOTS = 24, WANTED_TAKEOVERS = 2000000 };
 
@@ -123,7 +124,7 @@ static void look(struct arena *arena, bool owned, void *context)
             continue;
         tally->visits++;
         tally->kept_out += owned;
-        require(!owned || arena_cached_bytes(arena) <= 64 * MiB);
+        require(!owned || cache_bytes(arena) <= 64 * MiB);
     }
 }
 
@@ -139,7 +140,7 @@ static void add_takeovers(struct arena *arena, bool owned, void *context)
 static size_t takeovers(void)
 {
     size_t count = 0;
-    arena_visit_all(add_takeovers, &count);
+    takeover_visit_all(add_takeovers, &count);
     return count;
 }
 
@@ -152,9 +153,9 @@ static void visit_once(size_t turn, struct tally *tally)
     else if (turn % 256 == 255)
         ebb_mallinfo2();
     else if (turn % 2 == 1)
-        arena_flush_all();
+        takeover_flush_all();
     else
-        arena_visit_all(look, tally);
+        takeover_visit_all(look, tally);
 }
 
 static void start_owners(pthread_t *threads)

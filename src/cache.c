@@ -1,0 +1,309 @@
+#include "cache.h"
+
+#include <string.h>
+
+#include "arena.h"
+#include "options.h"
+#include "os.h"
+
+/* ---- Shape of the cache's stacks ------------------------------------------------------------ */
+
+/* A bin holds at most so many bytes and so many blocks, but STACK_LEAST in any case. */
+#define STACK_BYTES (512 * KiB)
+#define STACK_MOST 2048
+#define STACK_LEAST 4
+
+/* Every bin begins in a small stack of one cache line, all of them side by side, so that a thread
+ * that allocates little touches little; it moves to its full one when its limit grows beyond.
+ * The slot below each stack stays NULL for cache_push to compare with. */
+#define STACK_SMALL (CACHE_LINE / sizeof(void *) - 1)
+
+/* What a bin may hold at first, when its class is used for the first time, in bytes. */
+#define FIRST_LIMIT_BYTES (8 * KiB)
+
+/* What a refill takes at most, in bytes: blocks that nobody asked for yet count at the peak. */
+#define REFILL_BYTES (16 * KiB)
+
+/* All threads' bins together may hold so much, whatever is live; each at least and at most so much
+ * of it. A thread that only frees what others made has nothing live of its own. */
+#define BUDGET_ALL (32 * MiB)
+#define BUDGET_LEAST (256 * KiB)
+#define BUDGET_MOST (4 * MiB)
+
+/* … or this share of the bytes that are out of its spans, if that is more. */
+#define BUDGET_SHARE 4
+
+/* How large an arena is with its stacks, and where in it each class's full stack begins, in bytes.
+ */
+static size_t arena_size;
+static size_t full_stack[CLASS_END];
+
+/* How many there are. */
+static _Atomic size_t caches;
+
+static size_t stack_most(unsigned class)
+{
+    size_t blocks = STACK_BYTES / sizeclasses[class].size;
+    return blocks < STACK_LEAST ? STACK_LEAST : min_size(blocks, STACK_MOST);
+}
+
+static size_t small_stack(unsigned class)
+{
+    return sizeof(struct arena) + (class - CLASS_FIRST) * CACHE_LINE + sizeof(void *);
+}
+
+static void **stack_at(struct arena *arena, size_t offset)
+{
+    return (void **)((char *)arena + offset);
+}
+
+/* One cache line more than each stack needs, for the NULL below it, and since equal strides of
+ * 4 KiB would put the tops of all stacks into one set of the processor's cache. */
+size_t cache_lay_out(void)
+{
+    size_t offset = round_up(small_stack(CLASS_LAST + 1), 4096);
+    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++) {
+        full_stack[class] = offset + sizeof(void *);
+        offset += round_up(stack_most(class) * sizeof(void *), CACHE_LINE) + CACHE_LINE;
+    }
+    arena_size = round_up(offset, 4096);
+    return arena_size;
+}
+
+static size_t first_limit(unsigned class)
+{
+    return min_size(max_size(FIRST_LIMIT_BYTES / sizeclasses[class].size, 1), STACK_SMALL);
+}
+
+static size_t refill_most(unsigned class)
+{
+    return min_size(max_size(REFILL_BYTES / sizeclasses[class].size, 1), CACHE_BATCH);
+}
+
+/* ---- Limits ---------------------------------------------------------------------------------- */
+
+static size_t bin_count(const struct arena *arena, unsigned class)
+{
+    return (size_t)(arena->cache.bins[class].top - arena->stacks[class]);
+}
+
+static void open_bin(struct arena *arena, unsigned class)
+{
+    struct bin *bin = &arena->cache.bins[class];
+    void **start = arena->stacks[class];
+    uint32_t room = (uint32_t)(arena->limits[class] * sizeof *start);
+    /* Release: the owner reads a bound, then the stack. */
+    atomic_store_explicit(&bin->low, low_half(start), memory_order_release);
+    atomic_store_explicit(&bin->high, low_half(start) + room, memory_order_release);
+}
+
+static void set_limit(struct arena *arena, unsigned class, size_t limit)
+{
+    arena->limit_bytes += (limit - arena->limits[class]) * sizeclasses[class].size;
+    arena->limits[class] = (uint16_t)limit;
+}
+
+/* Makes room in the budget: halves the limit of a class that does not use its half. */
+static void shrink_another(struct arena *arena, unsigned class)
+{
+    for (unsigned tries = 0; tries < 8; tries++) {
+        arena->victim = arena->victim % CLASS_LAST + 1;
+        unsigned victim = arena->victim;
+        size_t half = arena->limits[victim] / 2;
+        if (victim == class || half < STACK_SMALL || bin_count(arena, victim) > half)
+            continue;
+        set_limit(arena, victim, half);
+        open_bin(arena, victim);
+        return;
+    }
+}
+
+static size_t budget(const struct arena *arena)
+{
+    size_t part = BUDGET_ALL / (atomic_load_explicit(&caches, memory_order_relaxed) + 1);
+    size_t share = (arena->span_bytes - arena->free_bytes) / BUDGET_SHARE;
+    part = max_size(min_size(part, BUDGET_MOST), BUDGET_LEAST);
+    return min_size(options.thread_cache, max_size(part, share));
+}
+
+/* A bin that ran dry or over was too small for what the thread does. Its limit doubles, up to
+ * `most` blocks, as long as the budget lasts. */
+static void grow(struct arena *arena, unsigned class, size_t most)
+{
+    size_t limit = arena->limits[class];
+    size_t target = limit == 0 ? first_limit(class) : min_size(limit * 2, most);
+    if (target <= limit || arena->stacks[class] == NULL || options.thread_cache == 0)
+        return;
+    size_t extra = (target - limit) * sizeclasses[class].size;
+    if (limit != 0 && arena->limit_bytes + extra > budget(arena)) {
+        shrink_another(arena, class);
+        if (arena->limit_bytes + extra > budget(arena))
+            return;
+    }
+    void **full = stack_at(arena, full_stack[class]);
+    if (target > STACK_SMALL && arena->stacks[class] != full) {
+        size_t count = bin_count(arena, class);
+        memcpy(full, arena->stacks[class], count * sizeof *full);
+        arena->stacks[class] = full;
+        arena->cache.bins[class].top = full + count;
+    }
+    set_limit(arena, class, target);
+    open_bin(arena, class);
+}
+
+/* ---- Blocks in and out -------------------------------------------------------------------------
+ */
+
+/* Fills an empty bin to half its limit and returns one block more, the lowest. */
+void *cache_refill(struct arena *arena, unsigned class, struct mistake *mistake)
+{
+    arena_drain(arena, mistake);
+    arena->refills++;
+    grow(arena, class, min_size(2 * refill_most(class), stack_most(class)));
+    if (arena->limits[class] == 0) { /* the commons, or a user who wants no caches */
+        void *block;
+        return arena_take(arena, class, &block + 1, 1) != 0 ? block : NULL;
+    }
+    size_t wanted = min_size(max_size(arena->limits[class] / 2, 1), refill_most(class));
+    void **stack = arena->stacks[class];
+    size_t taken = arena_take(arena, class, stack + wanted, wanted);
+    if (taken == 0)
+        return NULL;
+    if (taken < wanted)
+        memmove(stack, stack + wanted - taken, taken * sizeof *stack);
+    arena->cache.bins[class].top = stack + taken - 1;
+    return stack[taken - 1];
+}
+
+/* Takes the `count` oldest blocks out of a bin. Those of the arena itself go back to their spans;
+ * the others are left in foreign, which has room for count; returns how many those are. */
+static size_t flush_bin(struct arena *arena, unsigned class, size_t count, void **foreign,
+                        struct mistake *mistake)
+{
+    struct bin *bin = &arena->cache.bins[class];
+    void **stack = arena->stacks[class];
+    size_t held = bin_count(arena, class), foreigners = 0;
+    for (size_t i = 0; i < count;) {
+        struct span *span = span_of(stack[i]);
+        if (unlikely(span == NULL || span->class != class)) {
+            *mistake = (struct mistake){SPAN_OTHER_CLASS, stack[i++]};
+        } else if (span->owner == arena) {
+            i += arena_put_into(arena, span, stack + i, count - i, mistake);
+        } else {
+            do
+                foreign[foreigners++] = stack[i++];
+            while (i < count && span_holds(span, stack[i]));
+        }
+    }
+    memmove(stack, stack + count, (held - count) * sizeof *stack);
+    cache_move_top(bin, bin->top - count);
+    return foreigners;
+}
+
+/* Under the mutex. Blocks that have to go to other arenas are left in foreign. */
+size_t cache_keep(struct arena *arena, unsigned class, void *block, void **foreign,
+                  struct mistake *mistake)
+{
+    struct bin *bin = &arena->cache.bins[class];
+    size_t foreigners = 0;
+    if (bin_count(arena, class) >= arena->limits[class]) {
+        arena->flushes++;
+        grow(arena, class, stack_most(class));
+    }
+    if (arena->limits[class] == 0) {
+        *foreign = block;
+        return 1;
+    }
+    size_t count = min_size(max_size(arena->limits[class] / 2, 1), CACHE_BATCH);
+    if (bin_count(arena, class) >= arena->limits[class])
+        foreigners = flush_bin(arena, class, count, foreign, mistake);
+    *bin->top++ = block;
+    arena_drain(arena, mistake);
+    return foreigners;
+}
+
+/* Empties the cache as far as it goes without waiting for another arena. By its owner at exit, or
+ * by a visitor. */
+void cache_flush(struct arena *arena, bool may_wait, struct mistake *mistake)
+{
+    void *foreign[CACHE_BATCH];
+    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++) {
+        struct bin *bin = &arena->cache.bins[class];
+        for (size_t left; (left = bin_count(arena, class)) != 0;) {
+            size_t count = flush_bin(arena, class, min_size(left, CACHE_BATCH), foreign, mistake);
+            if (count == 0)
+                continue;
+            if (may_wait)
+                lock_release(&arena->mutex);
+            size_t kept = arena_deliver(foreign, count, may_wait, mistake);
+            if (may_wait)
+                lock_acquire(&arena->mutex);
+            if (kept == 0)
+                continue;
+            memcpy(bin->top, foreign, kept * sizeof *foreign);
+            cache_move_top(bin, bin->top + kept);
+            break;
+        }
+    }
+    arena_drain(arena, mistake);
+}
+
+/* ---- As a whole --------------------------------------------------------------------------------
+ */
+
+void cache_begin(struct arena *arena)
+{
+    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++) {
+        struct bin *bin = &arena->cache.bins[class];
+        arena->stacks[class] = bin->top = stack_at(arena, small_stack(class));
+        open_bin(arena, class); /* with no room, until the class is used */
+    }
+    atomic_fetch_add_explicit(&caches, 1, memory_order_relaxed);
+}
+
+void cache_close(struct arena *arena)
+{
+    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++)
+        cache_close_bin(&arena->cache.bins[class]);
+}
+
+void cache_open(struct arena *arena)
+{
+    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++)
+        open_bin(arena, class);
+}
+
+/* Puts the bins of an emptied cache back where they began, and gives the memory of the large
+ * stacks back. What did not leave the cache stays where it is. */
+void cache_shrink(struct arena *arena)
+{
+    bool all_small = true;
+    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++) {
+        if (bin_count(arena, class) == 0 && arena->stacks[class] != NULL) {
+            arena->stacks[class] = stack_at(arena, small_stack(class));
+            cache_move_top(&arena->cache.bins[class], arena->stacks[class]);
+            set_limit(arena, class, 0);
+        }
+        all_small = all_small && arena->stacks[class] != stack_at(arena, full_stack[class]);
+    }
+    /* Whole OS pages inside; all that is read there again, the NULL below each stack, is zero. */
+    char *start = (char *)round_up((uintptr_t)arena + full_stack[CLASS_FIRST], os_page_size);
+    char *end = (char *)(((uintptr_t)arena + arena_size) & ~(os_page_size - 1));
+    if (all_small && arena->stacks[CLASS_FIRST] != NULL && start < end)
+        os_purge(start, (size_t)(end - start));
+}
+
+size_t cache_bytes(const struct arena *arena)
+{
+    size_t bytes = 0;
+    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++)
+        bytes += bin_count(arena, class) * sizeclasses[class].size;
+    return bytes;
+}
+
+void cache_forget(struct arena *arena)
+{
+    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++)
+        arena->cache.bins[class].top = arena->stacks[class];
+    atomic_store_explicit(&arena->cache.busy, 0, memory_order_relaxed);
+}

@@ -1,0 +1,34 @@
+/* takeover.h: work on arenas by a thread that does not own them, for the purger, malloc_trim, the
+ * statistics and fork. How a cache is taken over is told in cache.h.
+ */
+#ifndef EBB_TAKEOVER_H
+#define EBB_TAKEOVER_H
+
+#include "arena.h"
+
+/* Calls visit for every arena: with its mutex held, and, when owned is true, its cache closed and
+ * at rest; false when its owner could not be kept out (no membarrier, or a thread that is stopped
+ * in the middle). visit must not allocate, or wait for an arena's mutex. */
+void takeover_visit_all(void (*visit)(struct arena *arena, bool owned, void *context),
+                        void *context);
+
+/* Brings every cached block of every arena back to its span, and all mail. */
+void takeover_flush_all(void);
+
+/* The purger's part: takes over the arenas whose owners have not called for a block or brought one
+ * back since the last time, and empties their caches and mailboxes. Waits for nobody. */
+void takeover_sweep_quiet(void);
+
+/* Gives back the OS pages between live blocks in spans of which nothing was taken or brought back
+ * for two sweeps, or in all when at_once. One caller at a time. Returns bytes. */
+size_t takeover_purge_holes(bool at_once);
+
+/* True when an arena was used since the last sweep, or holds something a sweep would bring back. */
+bool takeover_any_unswept(void);
+
+/* For fork: every mutex held, every cache closed and at rest. The child makes orphans of all
+ * arenas but the caller's. */
+void takeover_lock_all(void);
+void takeover_unlock_all(bool in_child);
+
+#endif
