@@ -9,7 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "arena.h"
+#include "arenas.h"
 #include "options.h"
 #include "stats.h"
 
