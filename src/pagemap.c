@@ -5,8 +5,7 @@
 #include "lock.h"
 #include "os.h"
 
-struct pagemap_leaf pagemap_none;
-_Atomic uintptr_t pagemap_top[TOP_ENTRIES];
+struct pagemap pagemap;
 
 /* Guards the making of leaves. */
 static struct lock lock;
@@ -19,12 +18,12 @@ static struct pagemap_leaf *writable_leaf(const void *address)
 /* Under the lock. */
 static bool make_leaf(size_t top)
 {
-    if (atomic_load_explicit(&pagemap_top[top], memory_order_relaxed) != 0)
+    if (atomic_load_explicit(&pagemap.top[top], memory_order_relaxed) != 0)
         return true;
     void *leaf = os_map(sizeof(struct pagemap_leaf));
     if (leaf == NULL)
         return false;
-    atomic_store_explicit(&pagemap_top[top], (uintptr_t)leaf - (uintptr_t)&pagemap_none,
+    atomic_store_explicit(&pagemap.top[top], (uintptr_t)leaf - (uintptr_t)&pagemap.none,
                           memory_order_release);
     return true;
 }

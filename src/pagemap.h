@@ -37,19 +37,21 @@ struct pagemap_leaf {
 /* Added to an owner that is a list of huge blocks and no chunk. */
 #define OWNER_IS_HUGE 1
 
-/* The leaf of zeros; never written. */
-extern hidden struct pagemap_leaf pagemap_none;
+/* An entry of the top is the distance in bytes from `none` to its leaf: zero, for absent, needs no
+ * set-up, and both are found from one address. */
+struct pagemap {
+    struct pagemap_leaf none; /* of zeros; never written */
+    _Atomic uintptr_t top[TOP_ENTRIES];
+};
 
-/* Distance in bytes from pagemap_none to the entry's leaf: zero, for absent, needs no set-up. */
-extern hidden _Atomic uintptr_t pagemap_top[TOP_ENTRIES];
+extern hidden struct pagemap pagemap;
 
 static always_inline const struct pagemap_leaf *pagemap_leaf_at(size_t top)
 {
     /* Relaxed: the leaf's address reaches a reader only through a block in it (see above), and
      * its memory is read by dependency. */
-    return (
-        const struct pagemap_leaf *)((uintptr_t)&pagemap_none +
-                                     atomic_load_explicit(&pagemap_top[top], memory_order_relaxed));
+    uintptr_t distance = atomic_load_explicit(&pagemap.top[top], memory_order_relaxed);
+    return (const struct pagemap_leaf *)((uintptr_t)&pagemap.none + distance);
 }
 
 /* Tells the code of the page that address lies in. False when the address is not a multiple of 16,

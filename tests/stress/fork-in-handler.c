@@ -9,14 +9,15 @@
 #include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/single_threaded.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define FORKS 250
-#define BLOCKS 3000
+#define FORKS 600
+#define BLOCKS 1000
+#define LARGE_BLOCKS 200
+#define LARGE_ROUNDS 50
 #define PART_SECONDS 20
 #define CHILD_SECONDS 8
 
@@ -51,29 +52,47 @@ static void fork_every(unsigned microseconds)
 }
 
 /* Mixed sizes that fill and empty caches, spans and runs of pages all the time. */
-static void run_load(size_t step, bool trim)
+static void run_small_load(void)
 {
     static struct parcel *parcels[BLOCKS];
-    unsigned rounds_in_child = 0;
-    while (forks < FORKS && rounds_in_child < 2) {
-        for (size_t i = 0; i < BLOCKS; i++)
-            parcels[i] = parcel_make(PARCEL_LEAST + i % 1000 * step, 0);
-        for (size_t i = 0; i < BLOCKS; i++)
-            parcel_end(parcels[i], 0, in_child ? "in the child" : "in the parent");
-        if (trim)
-            malloc_trim(0);
-        rounds_in_child += in_child;
+    for (size_t i = 0; i < BLOCKS; i++)
+        parcels[i] = parcel_make(PARCEL_LEAST + i * 2, 0);
+    for (size_t i = 0; i < BLOCKS; i++)
+        parcel_end(parcels[i], 0, in_child ? "in the child" : "in the parent");
+}
+
+/* Runs of pages, 20 MiB, hardly touched: nearly all the time is spent in malloc and free, under the
+ * lock of a chunk, which the purger has to take as well. */
+static void run_large_load(void)
+{
+    static size_t *blocks[LARGE_BLOCKS];
+    for (size_t round = 0; round < LARGE_ROUNDS; round++) {
+        for (size_t i = 0; i < LARGE_BLOCKS; i++) {
+            if ((blocks[i] = malloc(100 * KiB)) == NULL)
+                fail("malloc");
+            *blocks[i] = i;
+        }
+        for (size_t i = 0; i < LARGE_BLOCKS; i++) {
+            if (*blocks[i] != i)
+                fail("two blocks in one place");
+            free(blocks[i]);
+        }
     }
 }
 
-static void run_part(const char *what, size_t step, bool trim)
+static void run_part(const char *what, void (*load)(void), bool trim)
 {
     pid_t part = fork();
     if (part < 0)
         fail("fork");
     if (part == 0) {
-        fork_every(2000);
-        run_load(step, trim);
+        fork_every(500);
+        for (unsigned rounds_in_child = 0; forks < FORKS && rounds_in_child < 1;) {
+            load();
+            if (trim)
+                malloc_trim(0);
+            rounds_in_child += in_child;
+        }
         if (!__libc_single_threaded)
             fail("%s: libc takes the program for one with threads", what);
         _exit(0);
@@ -83,11 +102,16 @@ static void run_part(const char *what, size_t step, bool trim)
 
 int main(int argc, char **argv)
 {
+    /* A sweep every millisecond: it should be at work when the handler forks. */
+    if (getenv("EBBMALLOC_PURGE_DELAY") == NULL) {
+        setenv("EBBMALLOC_PURGE_DELAY", "3", 1);
+        execv("/proc/self/exe", argv);
+        return 1;
+    }
     stress_begin(argc, argv, "fork-in-handler", 120);
-    /* Bytes in all: 2 MiB, and 30 MiB, of which some are large blocks. */
-    run_part("a small process", 1, false);
-    run_part("a small process that trims", 1, true);
-    run_part("a process with the purger", 40, false);
-    run_part("a process with the purger that trims", 40, true);
+    run_part("a small process", run_small_load, false);
+    run_part("a small process that trims", run_small_load, true);
+    run_part("a process with the purger", run_large_load, false);
+    run_part("a process with the purger that trims", run_large_load, true);
     return 0;
 }
