@@ -212,24 +212,24 @@ void chunk_give(struct chunk *chunk, size_t first, size_t pages)
     lock_release(&chunk->lock);
 }
 
-/* Finds the next dirty free pages from *page on that make whole OS pages (which may be larger than
- * ours, and then cannot be given back while the other half is in use). */
-static bool find_dirty(const struct chunk *chunk, bool everything, size_t *page, size_t *end)
+/* Sets of states. */
+#define STATES_OLD (1u << PAGE_OLD)
+#define STATES_DIRTY (1u << PAGE_OLD | 1u << PAGE_YOUNG)
+#define STATES_ALL (STATES_DIRTY | 1u << PAGE_LAZY)
+
+/* Finds the next free pages in these states from *page on that make whole OS pages (which may be
+ * larger than ours, and then cannot be given back while the other half is in use). */
+static bool find_pages(const struct chunk *chunk, unsigned states, size_t *page, size_t *end)
 {
-    const uint64_t *old = chunk->free_state[PAGE_OLD], *young = chunk->free_state[PAGE_YOUNG];
-    size_t unit = os_page_pages(), first = *page, stop;
-    for (; first < CHUNK_PAGES; first = stop) {
-        size_t next = bits_find(old, first, CHUNK_PAGES, true);
-        if (everything)
-            next = min_size(next, bits_find(young, first, CHUNK_PAGES, true));
-        stop = next;
-        for (size_t before = CHUNK_PAGES; stop != before && stop < CHUNK_PAGES;) {
-            before = stop;
-            stop = bits_find(old, stop, CHUNK_PAGES, false);
-            if (everything && stop < CHUNK_PAGES)
-                stop = bits_find(young, stop, CHUNK_PAGES, false);
-        }
-        *page = round_up(next, unit);
+    uint64_t wanted[CHUNK_PAGES / 64] = {0};
+    for (unsigned state = 0; state < PAGE_STATES; state++)
+        for (size_t word = 0; word < CHUNK_PAGES / 64 && (states >> state & 1); word++)
+            wanted[word] |= chunk->free_state[state][word];
+    size_t unit = os_page_pages();
+    for (size_t first = *page, stop; first < CHUNK_PAGES; first = stop) {
+        first = bits_find(wanted, first, CHUNK_PAGES, true);
+        stop = first < CHUNK_PAGES ? bits_find(wanted, first, CHUNK_PAGES, false) : CHUNK_PAGES;
+        *page = round_up(first, unit);
         *end = stop & ~(unit - 1);
         if (*page < *end)
             return true;
@@ -237,33 +237,33 @@ static bool find_dirty(const struct chunk *chunk, bool everything, size_t *page,
     return false;
 }
 
-/* Takes the next dirty pages out of the buddy, so that they can be purged without the lock. Under
+/* Takes the next such pages out of the buddy, so that they can be purged without the lock. Under
  * the chunk's lock. */
-static bool take_dirty(struct chunk *chunk, bool everything, size_t *page, size_t *end)
+static bool take_pages(struct chunk *chunk, unsigned states, size_t *page, size_t *end)
 {
-    if (!find_dirty(chunk, everything, page, end))
+    if (!find_pages(chunk, states, page, end))
         return false;
     buddy_take(&chunk->buddy, *page, *end - *page);
     publish_orders(chunk);
-    bits_clear(chunk->free_state[PAGE_OLD], *page, *end);
-    bits_clear(chunk->free_state[PAGE_YOUNG], *page, *end);
+    for (unsigned state = 0; state < PAGE_STATES; state++)
+        bits_clear(chunk->free_state[state], *page, *end);
     return true;
 }
 
 static size_t sweep_chunk(struct chunk *chunk, bool everything)
 {
+    unsigned states = everything ? STATES_ALL : STATES_OLD;
     size_t given_back = 0, page = 0, end;
     lock_acquire(&chunk->lock);
-    while (chunk->base != NULL && page < CHUNK_PAGES &&
-           take_dirty(chunk, everything, &page, &end)) {
+    while (chunk->base != NULL && page < CHUNK_PAGES && take_pages(chunk, states, &page, &end)) {
         lock_release(&chunk->lock);
         enum purge_result result =
             purge_range(chunk->base + page * PAGE_SIZE, (end - page) * PAGE_SIZE);
         lock_acquire(&chunk->lock);
         if (result == PURGE_DONE)
             given_back += (end - page) * PAGE_SIZE;
-        else /* what was refused is unchanged: the next sweeps try again */
-            bits_set(chunk->free_state[result == PURGE_LAZY ? PAGE_LAZY : PAGE_YOUNG], page, end);
+        else /* refused (locked memory, for one) is refused for long: only a trim tries again */
+            bits_set(chunk->free_state[PAGE_LAZY], page, end);
         give_to_buddy(chunk, page, end - page);
         page = end;
     }
@@ -314,7 +314,7 @@ bool chunk_any_dirty(void)
     for (struct chunk *chunk = chunk_first(); chunk != NULL; chunk = next_of(chunk)) {
         size_t page = 0, end;
         lock_acquire(&chunk->lock);
-        bool dirty = find_dirty(chunk, true, &page, &end);
+        bool dirty = find_pages(chunk, STATES_DIRTY, &page, &end);
         lock_release(&chunk->lock);
         if (dirty)
             return true;

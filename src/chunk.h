@@ -6,8 +6,9 @@
  * lock and a stale pointer to one does no harm.
  *
  * A free page is clean (reads as zero, costs no memory) or marked in one of three bitmaps: dirty
- * and young, dirty and old, or lazily purged (MADV_FREE: not ours to purge again, not known to be
- * zero). A sweep purges the old and makes the young ones old.
+ * and young, dirty and old, or lazy: left to the kernel by MADV_FREE, or it refused to purge them;
+ * not known to be zero, and only a trim looks at them again. A sweep purges the old and makes the
+ * young ones old.
  *
  * Pages from `committed` on were never used, are not accessible yet and not in the buddy: under
  * strict overcommit a process is charged for what it uses, not for whole chunks.

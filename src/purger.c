@@ -24,8 +24,9 @@
 /* One sweep at a time, of whoever. The outermost lock. */
 static struct lock sweep_lock;
 
-/* True from the decision to start a thread until it has nothing more to do. */
-static _Atomic bool thread_runs;
+/* ENDING: it has found nothing left, and looks once more. */
+enum { THREAD_NONE, THREAD_RUNNING, THREAD_ENDING };
+static _Atomic uint32_t thread_state;
 static struct os_thread thread;
 static _Atomic uint64_t next_start_ms; /* after a refusal */
 
@@ -57,44 +58,58 @@ static bool sweep(void)
     return again;
 }
 
-/* The thread. What is done between its last sweep and its end by somebody who saw it running would
- * be left undone: so it says first that it does not run any more, and then looks once again. Both
- * sides pass the same lock (an arena's, a chunk's, the huge list's): who was there before us has
- * left something for us to see, who comes after us sees that we are gone. */
+static bool change_state(uint32_t from, uint32_t to)
+{
+    return atomic_compare_exchange_strong(&thread_state, &from, to);
+}
+
+/* After a sweep that left nothing: true when the thread may end. What somebody did since then, who
+ * saw it running, must not be left undone: so it says first that it is ending, and then looks once
+ * again. Both sides pass the same lock (an arena's, a chunk's, the huge list's): who was there
+ * before us has left something for us to see; who comes after us sees that we are ending, and makes
+ * us go on. */
+static bool may_end(void)
+{
+    atomic_store(&thread_state, THREAD_ENDING);
+    lock_acquire(&sweep_lock);
+    bool left = anything_left();
+    lock_release(&sweep_lock);
+    if (!left && change_state(THREAD_ENDING, THREAD_NONE))
+        return true;
+    atomic_store(&thread_state, THREAD_RUNNING);
+    return false;
+}
+
+/* The thread. */
 static int purge(void *unused)
 {
     static _Atomic uint32_t never;
-    bool expected, left;
     (void)unused;
     do {
         do {
             os_futex_wait_ms(&never, 0, period_ms());
             if (os_ids_changed()) { /* the next slow path starts one with the new ids */
-                atomic_store(&thread_runs, false);
+                atomic_store(&thread_state, THREAD_NONE);
                 return 0;
             }
         } while (sweep());
-        atomic_store(&thread_runs, false);
-        lock_acquire(&sweep_lock);
-        left = anything_left();
-        lock_release(&sweep_lock);
-        expected = false;
-    } while (left && atomic_compare_exchange_strong(&thread_runs, &expected, true));
+    } while (!may_end());
     return 0;
 }
 
 /* False when the slow path has to do without a thread. */
 static bool start_thread(void)
 {
-    bool expected = false;
+    if (change_state(THREAD_ENDING, THREAD_RUNNING))
+        return true;
     if (!os_is_home() || os_now_ms() < atomic_load_explicit(&next_start_ms, memory_order_relaxed))
         return false;
-    if (!atomic_compare_exchange_strong(&thread_runs, &expected, true))
-        return true;
+    if (!change_state(THREAD_NONE, THREAD_RUNNING))
+        return true; /* somebody else just did it */
     if (os_thread_start(&thread, purge, "ebb-purger"))
         return true;
     atomic_store_explicit(&next_start_ms, os_now_ms() + REFUSED_MS, memory_order_relaxed);
-    atomic_store(&thread_runs, false);
+    atomic_store(&thread_state, THREAD_NONE);
     return false;
 }
 
@@ -117,7 +132,7 @@ static void sweep_if_due(void)
 
 void purger_tick(void)
 {
-    if (likely(atomic_load_explicit(&thread_runs, memory_order_relaxed)))
+    if (likely(atomic_load_explicit(&thread_state, memory_order_relaxed) == THREAD_RUNNING))
         return;
     if (chunk_committed_bytes() < SMALL_PROCESS && huge_kept_bytes() == 0)
         return;
@@ -157,7 +172,7 @@ void purger_unlock(bool in_child)
 {
     if (in_child) {
         atomic_store(&thread.running, 0);
-        atomic_store(&thread_runs, false);
+        atomic_store(&thread_state, THREAD_NONE);
     }
     lock_release(&sweep_lock);
 }
