@@ -9,8 +9,8 @@
 enum { block_count = 32, huge_count = 2 };
 
 static const size_t sizes[] = {
-    (size_t)1 << 63, SIZE_MAX / 2 + 4096, PTRDIFF_MAX, PTRDIFF_MAX / 2, (size_t)1 << 62,
-    (size_t)1 << 56,
+    (size_t)1 << 63, SIZE_MAX / 2 + 4096, PTRDIFF_MAX,
+    PTRDIFF_MAX / 2, (size_t)1 << 62,     (size_t)1 << 56,
 };
 enum { size_count = sizeof sizes / sizeof *sizes };
 

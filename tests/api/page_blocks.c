@@ -108,9 +108,9 @@ static void shrink_without_memory(void *unused)
     (void)unused;
     const struct {
         size_t from, to;
-    } steps[] = {{40 * MIB, 3 * MIB},   {40 * MIB, 5 * MIB},    {20 * MIB, 100},
-                 {3 * MIB, 100 * KIB},  {2 * MIB, 30000},       {MIB, 17},
-                 {20000, 100},          {4096, 16},             {128, 1}};
+    } steps[] = {{40 * MIB, 3 * MIB},  {40 * MIB, 5 * MIB}, {20 * MIB, 100},
+                 {3 * MIB, 100 * KIB}, {2 * MIB, 30000},    {MIB, 17},
+                 {20000, 100},         {4096, 16},          {128, 1}};
     enum { count = sizeof steps / sizeof *steps };
     char *blocks[count];
     for (size_t i = 0; i < count; i++) {
