@@ -356,6 +356,8 @@ void chunk_count(struct chunk_totals *totals)
             totals->dirty_bytes += (bits_count(chunk->free_state[PAGE_OLD], 0, CHUNK_PAGES) +
                                     bits_count(chunk->free_state[PAGE_YOUNG], 0, CHUNK_PAGES)) *
                                    PAGE_SIZE;
+            totals->lazy_bytes +=
+                bits_count(chunk->free_state[PAGE_LAZY], 0, CHUNK_PAGES) * PAGE_SIZE;
             totals->large_bytes += chunk->large_pages * PAGE_SIZE;
             for (size_t page = 0; page < CHUNK_PAGES; page++)
                 totals->large_blocks += chunk->large[page] != 0;

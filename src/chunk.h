@@ -82,6 +82,7 @@ struct chunk_totals {
     size_t mapped_bytes; /* address space of chunks in use */
     size_t free_bytes;   /* free pages of all states */
     size_t dirty_bytes;  /* free pages that are still resident */
+    size_t lazy_bytes;   /* free pages that may still be */
     size_t large_bytes;  /* in large blocks */
     size_t large_blocks;
 };

@@ -40,8 +40,8 @@ EXPORT struct mallinfo2 API(mallinfo2)(void)
     stats_collect(&stats);
     errno = saved;
     size_t live = stats.small_live + stats.large_live;
-    size_t free_in_chunks =
-        stats.small_cached + stats.small_free + stats.pages_dirty + stats.pages_clean;
+    size_t free_in_chunks = stats.small_cached + stats.small_free + stats.pages_dirty +
+                            stats.pages_lazy + stats.pages_clean;
     return (struct mallinfo2){
         .arena = live + free_in_chunks,
         .ordblks = 1,
@@ -78,20 +78,21 @@ EXPORT int API(malloc_info)(int options, FILE *stream)
         return EINVAL; /* not -1: as glibc does it */
     struct stats stats;
     stats_collect(&stats);
-    int written =
-        fprintf(stream,
-                "<malloc version=\"ebbmalloc-" EBB_VERSION "\">\n"
-                "<live small=\"%zu\" large=\"%zu\" huge=\"%zu\"/>\n"
-                "<blocks large=\"%zu\" huge=\"%zu\"/>\n"
-                "<free cached=\"%zu\" spans=\"%zu\" dirty=\"%zu\" clean=\"%zu\" kept=\"%zu\"/>\n"
-                "<system mapped=\"%zu\" resident=\"%zu\" metadata=\"%zu\"/>\n"
-                "<purged bytes=\"%zu\" calls=\"%zu\" sweeps=\"%zu\"/>\n"
-                "<arenas count=\"%zu\" spans=\"%zu\"/>\n"
-                "</malloc>\n",
-                stats.small_live, stats.large_live, stats.huge_live, stats.large_blocks,
-                stats.huge_blocks, stats.small_cached, stats.small_free, stats.pages_dirty,
-                stats.pages_clean, stats.huge_kept, stats.mapped, stats.resident, stats.metadata,
-                stats.purged, stats.purge_calls, stats.sweeps, stats.arenas, stats.spans);
+    int written = fprintf(stream,
+                          "<malloc version=\"ebbmalloc-" EBB_VERSION "\">\n"
+                          "<live small=\"%zu\" large=\"%zu\" huge=\"%zu\"/>\n"
+                          "<blocks large=\"%zu\" huge=\"%zu\"/>\n"
+                          "<free cached=\"%zu\" spans=\"%zu\" dirty=\"%zu\" lazy=\"%zu\" "
+                          "clean=\"%zu\" kept=\"%zu\"/>\n"
+                          "<system mapped=\"%zu\" resident=\"%zu\" metadata=\"%zu\"/>\n"
+                          "<purged bytes=\"%zu\" calls=\"%zu\" sweeps=\"%zu\"/>\n"
+                          "<arenas count=\"%zu\" spans=\"%zu\"/>\n"
+                          "</malloc>\n",
+                          stats.small_live, stats.large_live, stats.huge_live, stats.large_blocks,
+                          stats.huge_blocks, stats.small_cached, stats.small_free,
+                          stats.pages_dirty, stats.pages_lazy, stats.pages_clean, stats.huge_kept,
+                          stats.mapped, stats.resident, stats.metadata, stats.purged,
+                          stats.purge_calls, stats.sweeps, stats.arenas, stats.spans);
     return written < 0 ? -1 : 0;
 }
 

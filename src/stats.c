@@ -56,7 +56,8 @@ void stats_collect(struct stats *stats)
     stats->huge_blocks = huge.live_blocks;
     stats->huge_kept = huge.kept_bytes;
     stats->pages_dirty = chunks.dirty_bytes;
-    stats->pages_clean = less(chunks.free_bytes, chunks.dirty_bytes);
+    stats->pages_clean = less(chunks.free_bytes, chunks.dirty_bytes + chunks.lazy_bytes);
+    stats->pages_lazy = chunks.lazy_bytes;
     stats->metadata = meta_used_bytes();
     stats->mapped = chunks.mapped_bytes + huge.live_bytes + huge.kept_bytes + meta_mapped_bytes();
     stats->resident = os_resident_bytes();
@@ -98,6 +99,7 @@ void stats_print(void)
     print_bytes("cached by threads", stats.small_cached, "free, ready for reuse");
     print_bytes("free in spans", stats.small_free, "between live blocks");
     print_bytes("free pages, resident", stats.pages_dirty, "given back if not reused soon");
+    print_bytes("free pages, left to kernel", stats.pages_lazy, "resident until it wants them");
     print_bytes("free pages, given back", stats.pages_clean, "addresses only");
     print_bytes("huge mappings, kept", stats.huge_kept, "given back if not reused soon");
     print_bytes("metadata", stats.metadata, "the library's own records");

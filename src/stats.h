@@ -18,6 +18,7 @@ struct stats {
     size_t huge_blocks;  /* count */
     size_t huge_kept;    /* freed, kept for reuse */
     size_t pages_dirty;  /* free pages that are still resident */
+    size_t pages_lazy;   /* free pages that the kernel may take when it wants them */
     size_t pages_clean;  /* free pages that cost no memory */
     size_t metadata;     /* the library's own records, in use */
     size_t mapped;       /* address space of all of it */

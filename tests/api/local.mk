@@ -1,16 +1,20 @@
 # tests/api: the API, call by call, as a preloaded program meets it. tests/run preloads the library.
 
 api_tests = \
+	tests/api/absurd_sizes \
 	tests/api/aligned \
 	tests/api/calloc \
 	tests/api/control \
 	tests/api/dlopen \
 	tests/api/errno \
+	tests/api/errno_contention \
 	tests/api/errors \
 	tests/api/limits \
 	tests/api/malloc \
+	tests/api/no_thread_cache \
 	tests/api/operators \
 	tests/api/options \
+	tests/api/page_blocks \
 	tests/api/realloc \
 	tests/api/sized_free \
 	tests/api/trim \
@@ -78,6 +82,22 @@ tests_api_trim_LDADD = $(api_libs)
 tests_api_usable_size_SOURCES = tests/api/usable_size.c $(api_support)
 tests_api_usable_size_CFLAGS = $(api_cflags)
 tests_api_usable_size_LDADD = $(api_libs)
+
+tests_api_absurd_sizes_SOURCES = tests/api/absurd_sizes.c $(api_support)
+tests_api_absurd_sizes_CFLAGS = $(api_cflags)
+tests_api_absurd_sizes_LDADD = $(api_libs)
+
+tests_api_errno_contention_SOURCES = tests/api/errno_contention.c $(api_support)
+tests_api_errno_contention_CFLAGS = $(api_cflags)
+tests_api_errno_contention_LDADD = $(api_libs)
+
+tests_api_no_thread_cache_SOURCES = tests/api/no_thread_cache.c $(api_support)
+tests_api_no_thread_cache_CFLAGS = $(api_cflags)
+tests_api_no_thread_cache_LDADD = $(api_libs)
+
+tests_api_page_blocks_SOURCES = tests/api/page_blocks.c $(api_support)
+tests_api_page_blocks_CFLAGS = $(api_cflags)
+tests_api_page_blocks_LDADD = $(api_libs)
 
 tests_api_operators_SOURCES = tests/api/operators.cc $(api_support)
 tests_api_operators_CFLAGS = $(api_cflags)

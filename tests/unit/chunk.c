@@ -368,7 +368,8 @@ static void lazily_purged_pages_are_neither_dirty_nor_zero(void **state)
     assert_int_equal(chunk_sweep(true, 1), 0); /* nothing that counts as given back */
     assert_false(chunk_any_dirty());
     size_t calls = purge_calls();
-    chunk_sweep(true, 1);
+    chunk_sweep(false, 1);
+    chunk_sweep(false, 1);
     assert_int_equal(purge_calls(), calls);
     struct run again = take(8);
     assert_ptr_equal(again.start, run.start);
@@ -377,7 +378,7 @@ static void lazily_purged_pages_are_neither_dirty_nor_zero(void **state)
     give(&keep);
 }
 
-static void a_refused_purge_leaves_pages_dirty_for_the_next_sweep(void **state)
+static void a_refused_purge_is_tried_again_by_a_trim_and_keeps_nobody_awake(void **state)
 {
     (void)state;
     struct run keep = take(1), run = take_written(8);
@@ -387,11 +388,14 @@ static void a_refused_purge_leaves_pages_dirty_for_the_next_sweep(void **state)
     refuse_none();
     assert_int_equal(refused_count(), 1);
     assert_int_equal(given_back, 0);
-    assert_int_equal(dirty_bytes(), bytes_of(&run));
+    assert_false(chunk_any_dirty());
     struct run again = take(8);
     assert_ptr_equal(again.start, run.start);
     assert_false(again.zero);
     give(&again);
+    refuse(KIND(OS_CALL_PURGE), 1, SIZE_MAX);
+    chunk_sweep(true, 1);
+    refuse_none();
     assert_int_equal(chunk_sweep(true, 1), bytes_of(&run));
     give(&keep);
 }
@@ -582,7 +586,7 @@ int main(void)
         TEST(a_live_run_is_never_purged),
         TEST(zero_is_said_of_what_reads_as_zero_and_of_nothing_else),
         TEST(lazily_purged_pages_are_neither_dirty_nor_zero),
-        TEST(a_refused_purge_leaves_pages_dirty_for_the_next_sweep),
+        TEST(a_refused_purge_is_tried_again_by_a_trim_and_keeps_nobody_awake),
         TEST(empty_chunks_are_unmapped_but_for_the_spare),
         TEST(a_record_without_a_chunk_serves_the_next),
         TEST(a_chunk_whose_unmapping_is_refused_stays_in_use),
