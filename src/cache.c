@@ -18,6 +18,10 @@
  * The slot below each stack stays NULL for cache_push to compare with. */
 #define STACK_SMALL (CACHE_LINE / sizeof(void *) - 1)
 
+/* The stacks begin at a page of their own, of 4 KiB at least, so that they can be given back whole.
+ */
+#define ARENA_HEAD ((sizeof(struct arena) + 4095) & ~(size_t)4095)
+
 /* What a bin may hold at first, when its class is used for the first time, in bytes. */
 #define FIRST_LIMIT_BYTES (8 * KiB)
 
@@ -49,7 +53,7 @@ static size_t stack_most(unsigned class)
 
 static size_t small_stack(unsigned class)
 {
-    return sizeof(struct arena) + (class - CLASS_FIRST) * CACHE_LINE + sizeof(void *);
+    return ARENA_HEAD + (class - CLASS_FIRST) * CACHE_LINE + sizeof(void *);
 }
 
 static void **stack_at(struct arena *arena, size_t offset)
@@ -287,7 +291,10 @@ void cache_shrink(struct arena *arena)
         all_small = all_small && arena->stacks[class] != stack_at(arena, full_stack[class]);
     }
     /* Whole OS pages inside; all that is read there again, the NULL below each stack, is zero. */
-    char *start = (char *)round_up((uintptr_t)arena + full_stack[CLASS_FIRST], os_page_size);
+    bool empty = arena->limit_bytes == 0;
+    uintptr_t stacks = (uintptr_t)arena + (empty ? small_stack(CLASS_FIRST) - sizeof(void *)
+                                                 : full_stack[CLASS_FIRST] - sizeof(void *));
+    char *start = (char *)round_up(stacks, os_page_size);
     char *end = (char *)(((uintptr_t)arena + arena_size) & ~(os_page_size - 1));
     if (all_small && arena->stacks[CLASS_FIRST] != NULL && start < end)
         os_purge(start, (size_t)(end - start));

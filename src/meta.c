@@ -15,7 +15,7 @@ struct free_record {
 static struct {
     struct lock lock;
     char *next, *end;                                          /* the rest of the current region */
-    struct free_record *free[META_SMALL_MAX / CACHE_LINE + 1]; /* by size in cache lines */
+    struct free_record *free[META_SMALL_MAX / META_GRAIN + 1]; /* by size in grains */
     size_t used_bytes;
     size_t mapped_bytes;
 } meta;
@@ -23,7 +23,8 @@ static struct {
 /* Under the lock. What is left of the old region is lost: less than a record. */
 static void *carve(size_t size)
 {
-    if ((size_t)(meta.end - meta.next) < size) {
+    size_t skip = size <= META_SMALL_MAX ? 0 : -(uintptr_t)meta.next % CACHE_LINE;
+    if ((size_t)(meta.end - meta.next) < size + skip) {
         size_t region = max_size(META_REGION, round_up(size, os_page_size));
         char *start = os_map(region);
         if (start == NULL)
@@ -35,20 +36,21 @@ static void *carve(size_t size)
         }
         meta.next = start;
         meta.end = start + region;
+        skip = 0;
     }
-    void *record = meta.next;
-    meta.next += size;
+    void *record = meta.next + skip;
+    meta.next += skip + size;
     return record;
 }
 
 void *meta_alloc(size_t size)
 {
-    size = round_up(size, CACHE_LINE);
+    size = round_up(size, size <= META_SMALL_MAX ? META_GRAIN : CACHE_LINE);
     struct free_record *record = NULL;
     bool recycled = false;
     lock_acquire(&meta.lock);
-    if (size <= META_SMALL_MAX && (record = meta.free[size / CACHE_LINE]) != NULL) {
-        meta.free[size / CACHE_LINE] = record->next;
+    if (size <= META_SMALL_MAX && (record = meta.free[size / META_GRAIN]) != NULL) {
+        meta.free[size / META_GRAIN] = record->next;
         recycled = true;
     } else {
         record = carve(size);
@@ -63,11 +65,11 @@ void *meta_alloc(size_t size)
 
 void meta_free(void *record, size_t size)
 {
-    size = round_up(size, CACHE_LINE);
+    size = round_up(size, size <= META_SMALL_MAX ? META_GRAIN : CACHE_LINE);
     struct free_record *freed = record;
     lock_acquire(&meta.lock);
-    freed->next = meta.free[size / CACHE_LINE];
-    meta.free[size / CACHE_LINE] = freed;
+    freed->next = meta.free[size / META_GRAIN];
+    meta.free[size / META_GRAIN] = freed;
     meta.used_bytes -= size;
     lock_release(&meta.lock);
 }

@@ -7,11 +7,15 @@
 
 #include "base.h"
 
+/* Sizes are multiples of this: most records are of 96 bytes, and there are as many as spans. */
+#define META_GRAIN ((size_t)32)
+
 /* The largest record kept on a free list, in bytes; larger ones (chunks, arenas) are recycled by
  * their own rooms. */
-#define META_SMALL_MAX (6 * (size_t)CACHE_LINE)
+#define META_SMALL_MAX (12 * META_GRAIN)
 
-/* Zeroed memory at a cache line, or NULL. Sizes up to META_SMALL_MAX may be freed again. */
+/* Zeroed memory, or NULL; at a cache line when it is larger than META_SMALL_MAX. Sizes up to
+ * META_SMALL_MAX may be freed again. */
 void *meta_alloc(size_t size);
 void meta_free(void *record, size_t size);
 

@@ -5,11 +5,15 @@
 stress_tests = \
 	tests/stress/double-use \
 	tests/stress/fork \
+	tests/stress/fork-in-handler \
+	tests/stress/fork-stdio \
+	tests/stress/fork-sweep \
 	tests/stress/late-calls \
 	tests/stress/oom-limits \
 	tests/stress/pattern \
 	tests/stress/remote \
 	tests/stress/signals \
+	tests/stress/silent-threads \
 	tests/stress/thread-churn \
 	tests/stress/trim-storm
 
@@ -30,6 +34,22 @@ tests_stress_double_use_LDADD = $(stress_libs)
 tests_stress_fork_SOURCES = tests/stress/fork.c $(stress_support)
 tests_stress_fork_CFLAGS = $(stress_cflags)
 tests_stress_fork_LDADD = $(stress_libs)
+
+tests_stress_fork_in_handler_SOURCES = tests/stress/fork-in-handler.c $(stress_support)
+tests_stress_fork_in_handler_CFLAGS = $(stress_cflags)
+tests_stress_fork_in_handler_LDADD = $(stress_libs)
+
+tests_stress_fork_stdio_SOURCES = tests/stress/fork-stdio.c $(stress_support)
+tests_stress_fork_stdio_CFLAGS = $(stress_cflags)
+tests_stress_fork_stdio_LDADD = $(stress_libs)
+
+tests_stress_fork_sweep_SOURCES = tests/stress/fork-sweep.c $(stress_support)
+tests_stress_fork_sweep_CFLAGS = $(stress_cflags)
+tests_stress_fork_sweep_LDADD = $(stress_libs)
+
+tests_stress_silent_threads_SOURCES = tests/stress/silent-threads.c $(stress_support)
+tests_stress_silent_threads_CFLAGS = $(stress_cflags)
+tests_stress_silent_threads_LDADD = $(stress_libs)
 
 tests_stress_oom_limits_SOURCES = tests/stress/oom-limits.c $(stress_exhaust)
 tests_stress_oom_limits_CFLAGS = $(stress_cflags)

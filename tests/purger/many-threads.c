@@ -1,0 +1,77 @@
+/* many-threads: idle threads cost little. 500 of them (times the scale) each use every size up to
+ * 64 KiB, free all of it and sleep; after the sweep each holds less than 16 KiB more than before
+ * its first call, stacks and all, as the kernel counts.
+ */
+#define _GNU_SOURCE
+#include "support.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define THREADS 500
+#define STACK (128 * KiB)
+#define MAY_HOLD (16 * KiB)
+#define BLOCKS_OF_A_SIZE 8
+
+static pthread_barrier_t barrier;
+
+/* Sixteen sizes to a doubling: every class is met, whatever the classes are. */
+static void use_every_size(void)
+{
+    for (size_t power = 16; power <= 32 * KiB; power *= 2) {
+        for (size_t size = power; size < 2 * power; size += power / 16) {
+            char *blocks[BLOCKS_OF_A_SIZE];
+            for (unsigned i = 0; i < BLOCKS_OF_A_SIZE; i++) {
+                blocks[i] = malloc(size);
+                if (blocks[i] == NULL)
+                    fail("malloc(%zu) = NULL", size);
+                memset(blocks[i], 1, size);
+            }
+            for (unsigned i = 0; i < BLOCKS_OF_A_SIZE; i++)
+                free(blocks[i]);
+        }
+    }
+}
+
+static void *use_and_sleep(void *unused)
+{
+    touch_stack();
+    pthread_barrier_wait(&barrier); /* the start is measured */
+    pthread_barrier_wait(&barrier);
+    use_every_size();
+    pthread_barrier_wait(&barrier);
+    for (;;)
+        pause();
+    return unused;
+}
+
+int main(int argc, char **argv)
+{
+    stress_begin(argc, argv, "many-threads", 60);
+    unsigned count = (unsigned)scaled(THREADS);
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, STACK);
+    pthread_barrier_init(&barrier, NULL, count + 1);
+    for (unsigned i = 0; i < count; i++) {
+        pthread_t thread;
+        int error = pthread_create(&thread, &attributes, use_and_sleep, NULL);
+        if (error != 0)
+            fail("thread %u: %s", i, strerror(error));
+    }
+    touch_stack();
+    pthread_barrier_wait(&barrier);
+    size_t start = resident_bytes();
+    pthread_barrier_wait(&barrier);
+    pthread_barrier_wait(&barrier);
+    sleep_seconds(FALL_SECONDS);
+    size_t end = resident_bytes();
+    size_t each = (end > start ? end - start : 0) / count;
+    report("%u threads hold %zu bytes each", count, each);
+    if (each > MAY_HOLD)
+        promise_broken("each idle thread holds %zu bytes, allowed are %zu", each, MAY_HOLD);
+    return 0;
+}
