@@ -61,6 +61,10 @@ static void thread_exit(void *value)
 {
     struct arena *arena = value;
     struct mistake mistake = {SPAN_FINE, NULL};
+    /* A thread whose first call came after its key destructors left its value behind, and libc gave
+     * it to us with the dead thread's stack. */
+    if (arena != arena_self)
+        return;
     if (++arena->exit_rounds < EXIT_ROUNDS && pthread_setspecific(exit_key, arena) == 0)
         return;
     arena->exit_rounds = 0;
@@ -130,15 +134,20 @@ static struct arena *make_arena(void)
 
 /* Under the list's lock. Makes orphans of arenas whose threads ended without saying so: they made
  * their first call after their key destructors had run, or there was no key to be had. Looks when
- * there are twice as many arenas as the last time. */
+ * there are twice as many arenas as the last time, or as many again if that look was worth it. */
 static void find_dead(void)
 {
     if (arenas.count < arenas.next_count)
         return;
-    for (struct arena *arena = arenas_first(); arena != NULL; arena = arenas_next(arena))
-        if (!arena->orphan && !os_thread_exists(arena->thread_id))
+    size_t found = 0;
+    for (struct arena *arena = arenas_first(); arena != NULL; arena = arenas_next(arena)) {
+        if (!arena->orphan && !os_thread_exists(arena->thread_id)) {
             arenas_add_orphan(arena);
-    arenas.next_count = max_size(2 * arenas.count, FIRST_LOOK_FOR_DEAD);
+            found++;
+        }
+    }
+    size_t next = found * 4 >= arenas.count ? arenas.count : 2 * arenas.count;
+    arenas.next_count = max_size(next, FIRST_LOOK_FOR_DEAD);
 }
 
 static struct arena *adopt(void)

@@ -30,7 +30,7 @@ static void before(void)
     alone = &__libc_single_threaded != NULL && __libc_single_threaded;
     if (!alone && _IO_list_lock != NULL)
         _IO_list_lock();
-    purger_lock();
+    purger_lock(alone);
     if (alone)
         return;
     takeover_lock_all();

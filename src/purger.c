@@ -21,8 +21,13 @@
 /* How long to go without a thread when the kernel refused one. */
 #define REFUSED_MS 1000
 
+/* How long a fork that may be a signal handler's waits for a sweep to end, in milliseconds. */
+#define ALONE_WAITS 200
+
 /* One sweep at a time, of whoever. The outermost lock. */
 static struct lock sweep_lock;
+static bool thread_sweeps; /* under it: it is the purger who holds it */
+static bool fork_has_lock; /* for fork: between purger_lock and purger_unlock */
 
 /* ENDING: it has found nothing left, and looks once more. */
 enum { THREAD_NONE, THREAD_RUNNING, THREAD_ENDING };
@@ -48,12 +53,14 @@ static bool anything_left(void)
 static bool sweep(void)
 {
     lock_acquire(&sweep_lock);
+    thread_sweeps = true;
     atomic_fetch_add_explicit(&sweeps, 1, memory_order_relaxed);
     takeover_sweep_quiet();
     takeover_purge_holes(options.purge_delay_ms == 0);
     chunk_sweep(options.purge_delay_ms == 0, SPARE_CHUNKS);
     huge_sweep(options.purge_delay_ms / SWEEPS_PER_DELAY);
     bool again = anything_left();
+    thread_sweeps = false;
     lock_release(&sweep_lock);
     return again;
 }
@@ -72,7 +79,9 @@ static bool may_end(void)
 {
     atomic_store(&thread_state, THREAD_ENDING);
     lock_acquire(&sweep_lock);
+    thread_sweeps = true;
     bool left = anything_left();
+    thread_sweeps = false;
     lock_release(&sweep_lock);
     if (!left && change_state(THREAD_ENDING, THREAD_NONE))
         return true;
@@ -163,16 +172,30 @@ size_t purger_sweeps(void)
     return atomic_load_explicit(&sweeps, memory_order_relaxed);
 }
 
-void purger_lock(void)
+void purger_lock(bool alone)
 {
-    lock_acquire(&sweep_lock);
+    bool locked = lock_try(&sweep_lock);
+    for (int wait = 0; !locked && alone && wait < ALONE_WAITS; wait++) {
+        os_sleep_us(1000);
+        locked = lock_try(&sweep_lock);
+    }
+    if (!locked && !alone) {
+        lock_acquire(&sweep_lock);
+        locked = true;
+    }
+    fork_has_lock = locked; /* under the lock, or alone */
 }
 
 void purger_unlock(bool in_child)
 {
+    /* Who holds it in the child: the thread itself, further down its stack, or a purger that is
+     * not there. */
+    bool release = fork_has_lock || (in_child && thread_sweeps);
     if (in_child) {
         atomic_store(&thread.running, 0);
         atomic_store(&thread_state, THREAD_NONE);
+        thread_sweeps = false;
     }
-    lock_release(&sweep_lock);
+    if (release)
+        lock_release(&sweep_lock);
 }
