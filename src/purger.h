@@ -26,9 +26,9 @@ void purger_reclaim(void);
 /* Sweeps since the start. */
 size_t purger_sweeps(void);
 
-/* For fork: no sweep is under way while this is held. The child has no thread. A caller who is alone
- * may be a signal handler that interrupted a sweep of its own, or a slow path that the purger waits
- * for: so it waits for a while only, and goes on without. */
+/* For fork: no sweep is under way while this is held. The child has no thread. A caller who is
+ * alone may be a signal handler that interrupted a sweep of its own, or a slow path that the purger
+ * waits for: so it waits for a while only, and goes on without. */
 void purger_lock(bool alone);
 void purger_unlock(bool in_child);
 
