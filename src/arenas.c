@@ -181,7 +181,7 @@ static cold struct arena *join(void)
     return arena_self;
 }
 
-struct arena *arenas_current(void)
+static struct arena *arenas_current(void)
 {
     return likely(arena_self != &unborn) ? arena_self : join();
 }
