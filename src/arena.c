@@ -1,107 +1,226 @@
 #include "arena.h"
 
+#include "ageing.h"
 #include "text.h"
 
-/* ---- Lists of spans ------------------------------------------------------------------------- */
+/* How many arenas are asked for a span before a new one is made. */
+#define LENDERS_ASKED 32
 
-static void link_span(struct arena *arena, struct span *span)
+/* ---- All arenas ------------------------------------------------------------------------------ */
+
+static struct arena *_Atomic first_arena;
+
+struct arena *arenas_first(void)
 {
-    struct span *head = arena->partial[span->class];
-    span->previous = NULL;
-    span->next = head;
-    if (head != NULL)
-        head->previous = span;
-    arena->partial[span->class] = span;
+    /* Acquire: pairs with the release in arenas_add. */
+    return atomic_load_explicit(&first_arena, memory_order_acquire);
+}
+
+struct arena *arenas_next(const struct arena *arena)
+{
+    return atomic_load_explicit(&arena->next, memory_order_relaxed);
+}
+
+void arenas_add(struct arena *arena)
+{
+    atomic_store_explicit(&arena->next, atomic_load_explicit(&first_arena, memory_order_relaxed),
+                          memory_order_relaxed);
+    atomic_store_explicit(&first_arena, arena, memory_order_release);
+}
+
+/* ---- Lists of spans with free blocks ----------------------------------------------------------
+ */
+
+static struct span *first_span(const struct arena *arena, unsigned class, unsigned list)
+{
+    return list == SPAN_IN_DENSE
+               ? arena->dense[class]
+               : atomic_load_explicit(&arena->sparse[class], memory_order_relaxed);
+}
+
+static void set_first_span(struct arena *arena, unsigned class, unsigned list, struct span *span)
+{
+    if (list == SPAN_IN_DENSE)
+        arena->dense[class] = span;
+    else
+        atomic_store_explicit(&arena->sparse[class], span, memory_order_relaxed);
 }
 
 static void unlink_span(struct arena *arena, struct span *span)
 {
+    if (span->list == SPAN_IN_NONE)
+        return;
     if (span->previous != NULL)
         span->previous->next = span->next;
     else
-        arena->partial[span->class] = span->next;
+        set_first_span(arena, span->class, span->list, span->next);
     if (span->next != NULL)
         span->next->previous = span->previous;
+    span->list = SPAN_IN_NONE;
 }
 
-/* ---- Spans that were used lately: the newest last -----------------------------------------------
- */
-
-static void unlink_recent(struct arena *arena, struct span *span)
+static void link_span(struct arena *arena, struct span *span, unsigned list)
 {
-    if (span->previous_recent != NULL)
-        span->previous_recent->next_recent = span->next_recent;
-    else
-        arena->oldest_recent = span->next_recent;
-    if (span->next_recent != NULL)
-        span->next_recent->previous_recent = span->previous_recent;
-    else
-        arena->newest_recent = span->previous_recent;
+    struct span *head = first_span(arena, span->class, list);
+    span->previous = NULL;
+    span->next = head;
+    if (head != NULL)
+        head->previous = span;
+    set_first_span(arena, span->class, list, span);
+    span->list = (uint8_t)list;
 }
 
-static void link_recent(struct arena *arena, struct span *span)
+/* Puts a span into the list where it belongs by its free blocks. */
+static inline void place(struct arena *arena, struct span *span)
 {
-    span->next_recent = NULL;
-    span->previous_recent = arena->newest_recent;
-    if (arena->newest_recent != NULL)
-        arena->newest_recent->next_recent = span;
-    else
-        arena->oldest_recent = span;
-    arena->newest_recent = span;
-}
-
-static inline void touch(struct arena *arena, struct span *span)
-{
-    if (span->age == SPAN_SETTLED)
-        link_recent(arena, span);
-    span->age = SPAN_TOUCHED;
+    unsigned list = span->list;
+    if (span->free_count == 0 || span_is_large(span))
+        list = SPAN_IN_NONE;
+    else if (span->free_count * 8u >= span->capacity)
+        list = SPAN_IN_SPARSE;
+    else if (list == SPAN_IN_NONE || span->free_count * 16u < span->capacity)
+        list = SPAN_IN_DENSE;
+    if (likely(list == span->list))
+        return;
+    unlink_span(arena, span);
+    if (list != SPAN_IN_NONE)
+        link_span(arena, span, list);
 }
 
 /* ---- Blocks out of spans and back, under the mutex of their owner ---------------------------- */
 
+static size_t span_bytes(const struct span *span)
+{
+    return span->capacity * (size_t)sizeclasses[span->class].size;
+}
+
+static size_t span_free_bytes(const struct span *span)
+{
+    return span->free_count * (size_t)sizeclasses[span->class].size;
+}
+
+static void enter_span(struct arena *arena, struct span *span)
+{
+    arena->span_bytes += span_bytes(span);
+    arena->free_bytes += span_free_bytes(span);
+    arena->hole_bytes += span_hole_bytes(span);
+    arena->lazy_bytes += span_lazy_bytes(span);
+    arena->spans++;
+    if (span_is_large(span)) {
+        arena->large_bytes += span_bytes(span);
+        arena->large_spans++;
+    }
+    place(arena, span);
+}
+
+static void remove_span(struct arena *arena, struct span *span)
+{
+    arena->span_bytes -= span_bytes(span);
+    arena->free_bytes -= span_free_bytes(span);
+    arena->spans--;
+    arena->hole_bytes -= span_hole_bytes(span);
+    arena->lazy_bytes -= span_lazy_bytes(span);
+    if (span_is_large(span)) {
+        arena->large_bytes -= span_bytes(span);
+        arena->large_spans--;
+    }
+    unlink_span(arena, span);
+    ageing_forget(arena, span);
+}
+
+/* Takes over a span of the class with many free blocks from one of the next few arenas, if it can
+ * be had without waiting. */
+static struct span *borrow_span(struct arena *arena, unsigned class)
+{
+    for (unsigned look = 0; look < LENDERS_ASKED; look++) {
+        struct arena *lender = arena->lender != NULL ? arena->lender : arenas_first();
+        arena->lender = lender != NULL ? arenas_next(lender) : NULL;
+        if (lender == NULL || lender == arena ||
+            first_span(lender, class, SPAN_IN_SPARSE) == NULL || !lock_try(&lender->mutex))
+            continue;
+        struct span *span = first_span(lender, class, SPAN_IN_SPARSE);
+        if (span != NULL) {
+            remove_span(lender, span);
+            atomic_store_explicit(&span->owner, arena, memory_order_release);
+        }
+        lock_release(&lender->mutex);
+        if (span != NULL) {
+            enter_span(arena, span);
+            arena->borrowed_spans++;
+            return span;
+        }
+    }
+    return NULL;
+}
+
 static struct span *add_span(struct arena *arena, unsigned class)
 {
-    struct span *span = span_create(arena, class, &arena->home);
-    if (span == NULL)
-        return NULL;
-    size_t bytes = span->capacity * (size_t)sizeclasses[class].size;
-    arena->span_bytes += bytes;
-    arena->free_bytes += bytes;
-    arena->spans++;
-    link_span(arena, span);
+    struct span *span = span_create(arena, class, &arena->took_zero);
+    if (span != NULL)
+        enter_span(arena, span);
     return span;
 }
 
 static void drop_span(struct arena *arena, struct span *span)
 {
-    size_t bytes = span->capacity * (size_t)sizeclasses[span->class].size;
-    arena->span_bytes -= bytes;
-    arena->free_bytes -= bytes;
-    arena->spans--;
-    unlink_span(arena, span);
-    if (span->age != SPAN_SETTLED)
-        unlink_recent(arena, span);
-    span_destroy(span);
+    remove_span(arena, span);
+    span_destroy(span, arena->rested);
 }
 
-/* Takes up to `wanted` blocks, from a new span only if there is no other; see span_take for end. */
+/* The span to take blocks from: of its own one that is dense, so that sparse ones may become empty.
+ * Another one's, or a new one, only if it must have one. */
+static struct span *choose_span(struct arena *arena, unsigned class, bool must)
+{
+    if (class > CLASS_SMALL_LAST)
+        return must ? add_span(arena, class) : NULL;
+    struct span *span = arena->dense[class];
+    if (span == NULL)
+        span = first_span(arena, class, SPAN_IN_SPARSE);
+    if (span == NULL && must)
+        span = borrow_span(arena, class);
+    if (span == NULL && must)
+        span = add_span(arena, class);
+    return span;
+}
+
+static inline size_t take_from_span(struct arena *arena, struct span *span, void **end,
+                                    size_t wanted)
+{
+    if (likely(span->purged == 0))
+        return span_take(span, end, wanted);
+    size_t holes = span_hole_bytes(span), lazy = span_lazy_bytes(span);
+    size_t taken = span_take(span, end, wanted);
+    arena->hole_bytes -= holes - span_hole_bytes(span);
+    arena->lazy_bytes -= lazy - span_lazy_bytes(span);
+    return taken;
+}
+
 size_t arena_take(struct arena *arena, unsigned class, void **end, size_t wanted)
 {
     size_t taken = 0;
-    while (taken < wanted) {
-        struct span *span = arena->partial[class];
-        if (span == NULL && (taken != 0 || (span = add_span(arena, class)) == NULL))
-            break;
-        taken += span_take(span, end - taken, wanted - taken);
-        touch(arena, span);
-        if (span->free_count == 0)
-            unlink_span(arena, span);
+    struct span *span;
+    while (taken < wanted && (span = choose_span(arena, class, taken == 0)) != NULL) {
+        taken += take_from_span(arena, span, end - taken, wanted - taken);
+        ageing_touch(arena, span);
+        place(arena, span);
     }
     arena->free_bytes -= taken * sizeclasses[class].size;
     return taken;
 }
 
-/* Brings back blocks that lie in one span of the arena, from the first one on; returns how many. */
+bool arena_resize_large(void *block, unsigned class)
+{
+    struct span *span = span_of(block);
+    struct arena *owner = span_owner(span); /* for good: nobody borrows a large one */
+    lock_acquire(&owner->mutex);
+    size_t before = span_bytes(span);
+    bool resized = span_resize(span, class);
+    owner->span_bytes += span_bytes(span) - before;
+    owner->large_bytes += span_bytes(span) - before;
+    lock_release(&owner->mutex);
+    return resized;
+}
+
 size_t arena_put_into(struct arena *arena, struct span *span, void *const *blocks, size_t count,
                       struct mistake *mistake)
 {
@@ -109,33 +228,72 @@ size_t arena_put_into(struct arena *arena, struct span *span, void *const *block
     size_t looked_at = span_put(span, blocks, count, mistake);
     size_t put = span->free_count - before;
     arena->free_bytes += put * sizeclasses[span->class].size;
-    touch(arena, span);
-    if (before == 0 && put != 0)
-        link_span(arena, span);
+    ageing_touch(arena, span);
     if (span->free_count == span->capacity && put != 0)
         drop_span(arena, span);
+    else
+        place(arena, span);
     return looked_at;
 }
 
-/* Brings back blocks that all belong to the arena, as far as one can tell. */
-void arena_put(struct arena *arena, void *const *blocks, size_t count, struct mistake *mistake)
+size_t arena_put(struct arena *arena, void **blocks, size_t count, struct mistake *mistake)
 {
+    size_t kept = 0;
     for (size_t i = 0; i < count;) {
         struct span *span = span_of(blocks[i]);
-        if (likely(span != NULL && span->owner == arena))
+        if (likely(span != NULL && span_owner(span) == arena))
             i += arena_put_into(arena, span, blocks + i, count - i, mistake);
+        else if (span != NULL)
+            blocks[kept++] = blocks[i++];
         else /* its span has gone since it was first freed */
             *mistake = (struct mistake){SPAN_FREED_TWICE, blocks[i++]};
     }
+    return kept;
+}
+
+static size_t strays_of(const struct arena *arena)
+{
+    return atomic_load_explicit(&arena->stray_count, memory_order_relaxed);
+}
+
+static void set_strays(struct arena *arena, size_t count)
+{
+    atomic_store_explicit(&arena->stray_count, (uint32_t)count, memory_order_relaxed);
+}
+
+/* Mail for spans that have another owner by now: on to his mailbox. What finds no room there stays
+ * for the next time. */
+static void pass_on(struct arena *arena, struct mistake *mistake)
+{
+    size_t count = strays_of(arena), kept = 0;
+    for (size_t i = 0; i < count; i++) {
+        void *block = arena->strays[i];
+        struct span *span = span_of(block);
+        if (span == NULL)
+            *mistake = (struct mistake){SPAN_FREED_TWICE, block};
+        else if (span_owner(span) == arena)
+            arena_put_into(arena, span, &block, 1, mistake);
+        else if (!mailbox_put(&span_owner(span)->mailbox, &block, 1))
+            arena->strays[kept++] = block;
+    }
+    set_strays(arena, kept);
 }
 
 void arena_drain(struct arena *arena, struct mistake *mistake)
 {
-    void *blocks[64];
-    size_t count;
-    while (!mailbox_is_empty(&arena->mailbox) &&
-           (count = mailbox_take(&arena->mailbox, blocks, 64)) != 0)
-        arena_put(arena, blocks, count, mistake);
+    size_t taken = 1;
+    while (unlikely(arena_has_mail(arena)) && taken != 0) {
+        pass_on(arena, mistake);
+        if (strays_of(arena) != 0)
+            break;
+        taken = mailbox_take(&arena->mailbox, arena->strays, STRAYS_MOST);
+        set_strays(arena, arena_put(arena, arena->strays, taken, mistake));
+    }
+}
+
+bool arena_has_mail(const struct arena *arena)
+{
+    return !mailbox_is_empty(&arena->mailbox) || strays_of(arena) != 0;
 }
 
 void arena_abort_on(const struct mistake *mistake)
@@ -150,7 +308,7 @@ void arena_abort_on(const struct mistake *mistake)
 static struct arena *owner_of(void *block, struct mistake *mistake)
 {
     struct span *span = span_of(block);
-    struct arena *owner = likely(span != NULL) ? span->owner : NULL;
+    struct arena *owner = likely(span != NULL) ? span_owner(span) : NULL;
     if (unlikely(owner == NULL))
         *mistake = (struct mistake){SPAN_FREED_TWICE, block};
     return owner;
@@ -174,9 +332,10 @@ static size_t set_apart(void **blocks, size_t count, const struct arena *owner,
 }
 
 /* Brings blocks of one owner back. Whoever holds the mutex of the owner may be descheduled: then
- * the blocks go into the mailbox, and only if that is full we wait. */
-static bool deliver(struct arena *owner, void **blocks, size_t count, bool may_wait,
-                    struct mistake *mistake)
+ * the blocks go into the mailbox, and only if that is full we wait. Those whose owner has changed
+ * meanwhile stay at the start of the array. Returns how many stay; all, when it had to wait. */
+static size_t deliver(struct arena *owner, void **blocks, size_t count, bool may_wait,
+                      struct mistake *mistake)
 {
     bool locked = lock_try(&owner->mutex);
     if (!locked && mailbox_put(&owner->mailbox, blocks, count)) {
@@ -184,17 +343,17 @@ static bool deliver(struct arena *owner, void **blocks, size_t count, bool may_w
         /* The holder may have left before the mail came, and not look again for long. */
         locked = lock_try(&owner->mutex);
         if (!locked)
-            return true;
+            return 0;
     }
     if (!locked && !may_wait)
-        return false;
+        return count;
     if (!locked)
         lock_acquire(&owner->mutex);
-    owner->foreign_frees += count;
-    arena_put(owner, blocks, count, mistake);
+    size_t strays = arena_put(owner, blocks, count, mistake);
+    owner->foreign_frees += count - strays;
     arena_drain(owner, mistake);
     lock_release(&owner->mutex);
-    return true;
+    return strays;
 }
 
 /* Brings blocks back, whoever owns them. Those that could not be brought without waiting stay at
@@ -205,7 +364,10 @@ size_t arena_deliver(void **blocks, size_t count, bool may_wait, struct mistake 
     while (count > kept) {
         struct arena *owner = owner_of(blocks[kept], mistake);
         size_t rest = kept + set_apart(blocks + kept, count - kept, owner, mistake);
-        if (owner != NULL && !deliver(owner, blocks + rest, count - rest, may_wait, mistake)) {
+        size_t left = 0, group = count - rest;
+        if (owner != NULL)
+            left = deliver(owner, blocks + rest, group, may_wait, mistake);
+        if (left == group && !may_wait) {
             /* Keep these: to the front, behind the others that are kept. */
             for (; rest < count; rest++) {
                 void *block = blocks[rest];
@@ -213,29 +375,8 @@ size_t arena_deliver(void **blocks, size_t count, bool may_wait, struct mistake 
                 blocks[kept++] = block;
             }
         } else {
-            count = rest;
+            count = rest + left;
         }
     }
     return kept;
-}
-
-/* ---- Ageing ---------------------------------------------------------------------------------- */
-
-/* Looks at the oldest of the recent spans; false when this sweep has seen them all. Under the
- * mutex. */
-bool arena_age_span(struct arena *arena, uint32_t sweep, bool at_once, size_t *bytes)
-{
-    struct span *span = arena->oldest_recent;
-    if (span == NULL || span->sweep == sweep)
-        return false;
-    span->sweep = sweep;
-    unlink_recent(arena, span);
-    if (span->age == SPAN_TOUCHED && !at_once) {
-        span->age = SPAN_RESTING;
-        link_recent(arena, span);
-    } else {
-        *bytes += span_purge_holes(span);
-        span->age = SPAN_SETTLED;
-    }
-    return true;
 }

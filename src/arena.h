@@ -4,7 +4,9 @@
  *   free   ── cache of the freeing thread ──flush──► spans of whichever arena owns the block:
  *                                  its mutex, or, when that is held, its mailbox (mailbox.h)
  *
- * Spans, their bitmaps and the lists are touched only under the mutex. The cache is the owner's
+ * Spans, their bitmaps and the lists are touched only under the mutex. An arena that needs a span
+ * of a class takes over one of another arena's, if it finds one with many free blocks, before it
+ * makes a new one: what one thread gives up serves the next. The cache is the owner's
  * alone without a lock, or a visitor's who holds the mutex and has closed it (a takeover).
  *
  * An arena outlives its thread: at exit its cache is flushed and it becomes an orphan, which the
@@ -20,23 +22,35 @@
 #include "mailbox.h"
 #include "span.h"
 
+/* Mail is taken so many blocks at a time. */
+#define STRAYS_MOST 64
+
 struct arena {
     struct cache cache;
 
     /* All below is under the mutex unless it says otherwise. */
     _Alignas(CACHE_LINE) struct lock mutex;
-    struct chunk *home;              /* where the last run came from; a hint, and read as one */
-    void **stacks[CLASS_END];        /* where each bin's stack starts; NULL: there is none */
-    struct span *partial[CLASS_END]; /* spans with free blocks, by class */
-    struct span *oldest_recent, *newest_recent; /* spans used within the last two sweeps */
-    uint16_t limits[CLASS_END];                 /* blocks that a bin may hold */
-    size_t limit_bytes;                         /* the same in bytes, in all */
-    size_t span_bytes;                          /* in spans it owns */
-    size_t free_bytes;                          /* in blocks free in those spans */
-    size_t spans;
-    unsigned victim; /* the next class whose limit may have to shrink */
-    uint64_t refills, flushes, foreign_frees, takeovers;
+    void **stacks[CLASS_END];            /* where each bin's stack starts; NULL: there is none */
+    struct span *dense[CLASS_SMALL_END]; /* spans with free blocks, by class: most of them out … */
+    struct span *_Atomic sparse[CLASS_SMALL_END]; /* … or many free; others look if there are any */
+    struct span_list {
+        struct span *oldest, *newest;
+    } recent, lazy; /* spans used within the last two sweeps; spans with lazy holes (ageing.h) */
+    uint16_t limits[CLASS_END];    /* blocks that a bin may hold */
+    size_t limit_bytes;            /* the same in bytes, of small classes … */
+    size_t large_limit_bytes;      /* … and of large ones */
+    size_t span_bytes;             /* in spans it owns */
+    size_t free_bytes;             /* in blocks free in those spans */
+    size_t hole_bytes, lazy_bytes; /* of those, given back; and of these, lazily */
+    size_t large_bytes;            /* in large ones of its spans */
+    size_t spans, large_spans;
+    bool took_zero;       /* the last span made reads as zero */
+    unsigned victim;      /* the next class whose limit may have to shrink */
+    struct arena *lender; /* whom to ask next for a span */
+    uint64_t refills, flushes, foreign_frees, takeovers, borrowed_spans;
     uint64_t calls_seen; /* refills + flushes at the last sweep */
+    bool rested;         /* a sweep empties the cache of an owner who has been quiet for a while */
+    uint32_t quiet_sweeps; /* since then they were the same */
 
     struct arena *_Atomic next; /* in the list of all; written once */
     struct arena *next_orphan;  /* under the list's lock */
@@ -45,6 +59,11 @@ struct arena {
     bool at_rest;               /* at fork: its cache was nobody's */
     int thread_id;              /* of the owner, or of the last one */
 
+    /* Mail that had to go on to another arena, and could not yet; others look whether there is any.
+     */
+    void *strays[STRAYS_MOST];
+    _Atomic uint32_t stray_count;
+
     _Alignas(CACHE_LINE) struct mailbox mailbox; /* anyone's */
     /* The stacks of the cache follow: see arena.c. */
 };
@@ -52,23 +71,33 @@ struct arena {
 /* All under the arena's mutex, and with nothing that allocates. A mistake of the program's is noted
  * for arena_abort_on, to be called when no lock is held any more. */
 
+/* All arenas, without a lock: the newest first. Arenas are never freed. */
+struct arena *arenas_first(void);
+struct arena *arenas_next(const struct arena *arena);
+
+/* Puts one at the front. Under the list's lock (arenas.c). */
+void arenas_add(struct arena *arena);
+
 /* Takes up to `wanted` blocks of a class, from a new span only if no other has any; stores them
  * downwards from end, the lowest last (span_take). Returns how many; 0 without memory. */
 size_t arena_take(struct arena *arena, unsigned class, void **end, size_t wanted);
+
+/* Gives a large block, the size of which is that of its class, the length of another class where it
+ * stands; false, and nothing changed, when that cannot be. Takes its owner's mutex. */
+bool arena_resize_large(void *block, unsigned class);
 
 /* Brings back blocks that lie in one span of the arena, from the first one on; returns how many. */
 size_t arena_put_into(struct arena *arena, struct span *span, void *const *blocks, size_t count,
                       struct mistake *mistake);
 
-/* Brings back blocks that all belong to the arena, as far as one can tell. */
-void arena_put(struct arena *arena, void *const *blocks, size_t count, struct mistake *mistake);
+/* Brings blocks back. Those of other arenas stay, at the start of the array; returns how many. */
+size_t arena_put(struct arena *arena, void **blocks, size_t count, struct mistake *mistake);
 
 /* Brings back what lies in the mailbox. */
 void arena_drain(struct arena *arena, struct mistake *mistake);
 
-/* Looks at the oldest of the spans that were used lately: one that was not touched for two sweeps,
- * or any when at_once, has its holes purged. False when the sweep of that number has seen all. */
-bool arena_age_span(struct arena *arena, uint32_t sweep, bool at_once, size_t *bytes);
+/* False when there is nothing to drain; a hint without the mutex. */
+bool arena_has_mail(const struct arena *arena);
 
 /* Brings blocks back, whoever owns them. The caller may hold arenas' mutexes unless may_wait.
  * Those that could not be brought without waiting stay at the start of the array; returns how

@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 
+#include "lone.h"
 #include "meta.h"
 #include "options.h"
 #include "os.h"
@@ -20,23 +21,11 @@ __thread struct arena *arena_self = &unborn;
 
 static struct {
     struct lock lock;
-    struct arena *_Atomic first; /* of all, the newest first, the commons last */
     struct arena *orphans;
     size_t next_count;    /* of arenas, when to look for dead threads again */
     _Atomic size_t count; /* without the commons; written under the lock */
     size_t arena_size;    /* with its stacks, in bytes */
 } arenas;
-
-struct arena *arenas_first(void)
-{
-    /* Acquire: pairs with the release in make_arena. */
-    return atomic_load_explicit(&arenas.first, memory_order_acquire);
-}
-
-struct arena *arenas_next(const struct arena *arena)
-{
-    return atomic_load_explicit(&arena->next, memory_order_relaxed);
-}
 
 /* ---- Threads come and go --------------------------------------------------------------------- */
 
@@ -69,13 +58,15 @@ static void thread_exit(void *value)
         return;
     arena->exit_rounds = 0;
     arena_self = &commons;
+    bool entered = lone_enter();
     lock_acquire(&arena->mutex);
-    cache_flush(arena, true, &mistake);
+    cache_flush(arena, SIZE_MAX, true, &mistake);
     lock_release(&arena->mutex);
-    arena_abort_on(&mistake);
     lock_acquire(&arenas.lock);
     arenas_add_orphan(arena);
     lock_release(&arenas.lock);
+    lone_leave(entered);
+    arena_abort_on(&mistake);
 }
 
 /* Makes sure that thread_exit will be called. Both calls into libc may allocate, which is why the
@@ -110,7 +101,7 @@ static void prepare(void)
     options_init();
     arenas.arena_size = cache_lay_out();
     commons.orphan = true;
-    atomic_store_explicit(&arenas.first, &commons, memory_order_release);
+    arenas_add(&commons);
 }
 
 /* Under the list's lock. */
@@ -124,10 +115,7 @@ static struct arena *make_arena(void)
     if (arena == NULL)
         return NULL;
     cache_begin(arena);
-    atomic_store_explicit(&arena->next, atomic_load_explicit(&arenas.first, memory_order_relaxed),
-                          memory_order_relaxed);
-    /* Release: pairs with the acquire of those who walk the list without its lock. */
-    atomic_store_explicit(&arenas.first, arena, memory_order_release);
+    arenas_add(arena);
     arenas.count++;
     return arena;
 }
@@ -186,25 +174,26 @@ static struct arena *arenas_current(void)
     return likely(arena_self != &unborn) ? arena_self : join();
 }
 
-struct chunk **arena_home(void)
+void arenas_join(void)
 {
-    return &arenas_current()->home;
+    arenas_current();
 }
 
 /* ---- Slow paths ------------------------------------------------------------------------------ */
 
-void *arena_alloc(unsigned class)
+void *arena_alloc(unsigned class, bool *zero)
 {
-    cache_leave(&arena_self->cache);
     struct arena *arena = arenas_current();
     struct bin *bin = &arena->cache.bins[class];
     struct mistake mistake = {SPAN_FINE, NULL};
     void *block;
     lock_acquire(&arena->mutex);
+    arena->took_zero = false;
     if (bin->top > arena->stacks[class]) /* it was closed, not empty */
         block = *--bin->top;
     else
         block = cache_refill(arena, class, &mistake);
+    *zero = class > CLASS_SMALL_LAST && arena->took_zero;
     lock_release(&arena->mutex);
     arena_abort_on(&mistake);
     return block;
@@ -212,7 +201,6 @@ void *arena_alloc(unsigned class)
 
 void arena_free(unsigned class, void *block)
 {
-    cache_leave(&arena_self->cache);
     struct arena *arena = arenas_current();
     struct mistake mistake = {SPAN_FINE, NULL};
     void *foreign[CACHE_BATCH];
@@ -250,7 +238,9 @@ void arenas_unlock(void)
 
 void arenas_prepare(void)
 {
+    bool entered = lone_enter();
     lock_acquire(&arenas.lock);
     prepare();
     lock_release(&arenas.lock);
+    lone_leave(entered);
 }

@@ -14,24 +14,21 @@
 /* The calling thread's arena. Before its first call a stand-in whose cache is always closed. */
 extern hidden __thread struct arena *arena_self __attribute__((tls_model("initial-exec")));
 
-/* The slow paths. Each begins by leaving the cache that the fast path entered. */
+/* The slow paths. The caller has left the cache that the fast path entered. */
 
-/* A block of the class, or NULL when there is no memory (errno is not set). */
-void *arena_alloc(unsigned class);
+/* A block of the class, or NULL when there is no memory (errno is not set). *zero tells whether it
+ * is a large one that reads as zero. */
+void *arena_alloc(unsigned class, bool *zero);
 
 /* Keeps a block, or brings older ones back. Aborts when it finds one that was not to be freed. */
 void arena_free(unsigned class, void *block);
 
-/* The caller's arena's preferred chunk, for runs that are no spans. */
-struct chunk **arena_home(void);
+/* Gives the calling thread an arena, if it has none. */
+void arenas_join(void);
 
 /* Reads the page size and the options, if nobody has yet. For calls that a program may make before
  * its first block. */
 void arenas_prepare(void);
-
-/* All arenas, without a lock. */
-struct arena *arenas_first(void);
-struct arena *arenas_next(const struct arena *arena);
 
 /* Arenas made since the start, without the commons. */
 size_t arenas_count(void);

@@ -30,12 +30,18 @@
 
 /* All threads' bins together may hold so much, whatever is live; each at least and at most so much
  * of it. A thread that only frees what others made has nothing live of its own. */
-#define BUDGET_ALL (32 * MiB)
+#define BUDGET_ALL (16 * MiB)
 #define BUDGET_LEAST (256 * KiB)
 #define BUDGET_MOST (4 * MiB)
 
+/* Twice as much goes for large blocks, of which a bin holds no more than its small stack does. */
+#define LARGE_BUDGETS 2
+
 /* … or this share of the bytes that are out of its spans, if that is more. */
-#define BUDGET_SHARE 4
+#define BUDGET_SHARE 16
+
+/* In place of a large block, one that is up to two classes larger serves: a quarter at most. */
+#define LARGER_CLASSES 2
 
 /* How large an arena is with its stacks, and where in it each class's full stack begins, in bytes.
  */
@@ -45,9 +51,16 @@ static size_t full_stack[CLASS_END];
 /* How many there are. */
 static _Atomic size_t caches;
 
+static bool is_large(unsigned class)
+{
+    return class > CLASS_SMALL_LAST;
+}
+
 static size_t stack_most(unsigned class)
 {
     size_t blocks = STACK_BYTES / sizeclasses[class].size;
+    if (is_large(class))
+        return STACK_SMALL; /* it is the budget that limits them */
     return blocks < STACK_LEAST ? STACK_LEAST : min_size(blocks, STACK_MOST);
 }
 
@@ -66,7 +79,7 @@ static void **stack_at(struct arena *arena, size_t offset)
 size_t cache_lay_out(void)
 {
     size_t offset = round_up(small_stack(CLASS_LAST + 1), 4096);
-    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++) {
+    for (unsigned class = CLASS_FIRST; class <= CLASS_SMALL_LAST; class ++) {
         full_stack[class] = offset + sizeof(void *);
         offset += round_up(stack_most(class) * sizeof(void *), CACHE_LINE) + CACHE_LINE;
     }
@@ -103,7 +116,8 @@ static void open_bin(struct arena *arena, unsigned class)
 
 static void set_limit(struct arena *arena, unsigned class, size_t limit)
 {
-    arena->limit_bytes += (limit - arena->limits[class]) * sizeclasses[class].size;
+    size_t *bytes = is_large(class) ? &arena->large_limit_bytes : &arena->limit_bytes;
+    *bytes += (limit - arena->limits[class]) * sizeclasses[class].size;
     arena->limits[class] = (uint16_t)limit;
 }
 
@@ -111,7 +125,7 @@ static void set_limit(struct arena *arena, unsigned class, size_t limit)
 static void shrink_another(struct arena *arena, unsigned class)
 {
     for (unsigned tries = 0; tries < 8; tries++) {
-        arena->victim = arena->victim % CLASS_LAST + 1;
+        arena->victim = arena->victim % CLASS_SMALL_LAST + 1;
         unsigned victim = arena->victim;
         size_t half = arena->limits[victim] / 2;
         if (victim == class || half < STACK_SMALL || bin_count(arena, victim) > half)
@@ -120,6 +134,15 @@ static void shrink_another(struct arena *arena, unsigned class)
         open_bin(arena, victim);
         return;
     }
+}
+
+static size_t large_budget(void)
+{
+    if (options.schedule == SCHEDULE_IMMEDIATE)
+        return 0;
+    size_t part = BUDGET_ALL / (atomic_load_explicit(&caches, memory_order_relaxed) + 1);
+    part = max_size(min_size(part, BUDGET_MOST), BUDGET_LEAST);
+    return LARGE_BUDGETS * min_size(options.thread_cache, part);
 }
 
 static size_t budget(const struct arena *arena)
@@ -139,7 +162,9 @@ static void grow(struct arena *arena, unsigned class, size_t most)
     if (target <= limit || arena->stacks[class] == NULL || options.thread_cache == 0)
         return;
     size_t extra = (target - limit) * sizeclasses[class].size;
-    if (limit != 0 && arena->limit_bytes + extra > budget(arena)) {
+    if (is_large(class) && arena->large_limit_bytes + extra > large_budget())
+        return;
+    if (!is_large(class) && limit != 0 && arena->limit_bytes + extra > budget(arena)) {
         shrink_another(arena, class);
         if (arena->limit_bytes + extra > budget(arena))
             return;
@@ -158,11 +183,25 @@ static void grow(struct arena *arena, unsigned class, size_t most)
 /* ---- Blocks in and out -------------------------------------------------------------------------
  */
 
+/* A large block of a class that is a little larger, which saves giving one back and taking another
+ * one; NULL when none of those bins has any. */
+static void *larger_block(struct arena *arena, unsigned class)
+{
+    unsigned last = min_size(class + LARGER_CLASSES, CLASS_LAST);
+    for (unsigned larger = class + 1; is_large(class) && larger <= last; larger++)
+        if (bin_count(arena, larger) != 0)
+            return *--arena->cache.bins[larger].top;
+    return NULL;
+}
+
 /* Fills an empty bin to half its limit and returns one block more, the lowest. */
 void *cache_refill(struct arena *arena, unsigned class, struct mistake *mistake)
 {
     arena_drain(arena, mistake);
     arena->refills++;
+    void *larger = larger_block(arena, class);
+    if (larger != NULL)
+        return larger;
     grow(arena, class, min_size(2 * refill_most(class), stack_most(class)));
     if (arena->limits[class] == 0) { /* the commons, or a user who wants no caches */
         void *block;
@@ -191,7 +230,7 @@ static size_t flush_bin(struct arena *arena, unsigned class, size_t count, void 
         struct span *span = span_of(stack[i]);
         if (unlikely(span == NULL || span->class != class)) {
             *mistake = (struct mistake){SPAN_OTHER_CLASS, stack[i++]};
-        } else if (span->owner == arena) {
+        } else if (span_owner(span) == arena) {
             i += arena_put_into(arena, span, stack + i, count - i, mistake);
         } else {
             do
@@ -226,30 +265,33 @@ size_t cache_keep(struct arena *arena, unsigned class, void *block, void **forei
     return foreigners;
 }
 
-/* Empties the cache as far as it goes without waiting for another arena. By its owner at exit, or
- * by a visitor. */
-void cache_flush(struct arena *arena, bool may_wait, struct mistake *mistake)
+/* Flushes one bin as far as it goes without waiting for another arena, or may_wait. */
+static void empty_bin(struct arena *arena, unsigned class, size_t *most, bool may_wait,
+                      struct mistake *mistake)
 {
+    struct bin *bin = &arena->cache.bins[class];
     void *foreign[CACHE_BATCH];
-    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++) {
-        struct bin *bin = &arena->cache.bins[class];
-        for (size_t left; (left = bin_count(arena, class)) != 0;) {
-            size_t count = flush_bin(arena, class, min_size(left, CACHE_BATCH), foreign, mistake);
-            if (count == 0)
-                continue;
-            if (may_wait)
-                lock_release(&arena->mutex);
-            size_t kept = arena_deliver(foreign, count, may_wait, mistake);
-            if (may_wait)
-                lock_acquire(&arena->mutex);
-            if (kept == 0)
-                continue;
-            memcpy(bin->top, foreign, kept * sizeof *foreign);
-            cache_move_top(bin, bin->top + kept);
-            break;
-        }
+    size_t kept = 0;
+    for (size_t left; kept == 0 && *most != 0 && (left = bin_count(arena, class)) != 0;) {
+        size_t flushed = min_size(min_size(left, CACHE_BATCH), *most);
+        size_t count = flush_bin(arena, class, flushed, foreign, mistake);
+        if (may_wait)
+            lock_release(&arena->mutex);
+        kept = arena_deliver(foreign, count, may_wait, mistake);
+        if (may_wait)
+            lock_acquire(&arena->mutex);
+        *most -= flushed - kept;
+        memcpy(bin->top, foreign, kept * sizeof *foreign);
+        cache_move_top(bin, bin->top + kept);
     }
+}
+
+bool cache_flush(struct arena *arena, size_t most, bool may_wait, struct mistake *mistake)
+{
+    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST && most != 0; class ++)
+        empty_bin(arena, class, &most, may_wait, mistake);
     arena_drain(arena, mistake);
+    return most != 0;
 }
 
 /* ---- As a whole --------------------------------------------------------------------------------
@@ -291,7 +333,7 @@ void cache_shrink(struct arena *arena)
         all_small = all_small && arena->stacks[class] != stack_at(arena, full_stack[class]);
     }
     /* Whole OS pages inside; all that is read there again, the NULL below each stack, is zero. */
-    bool empty = arena->limit_bytes == 0;
+    bool empty = arena->limit_bytes == 0 && arena->large_limit_bytes == 0;
     uintptr_t stacks = (uintptr_t)arena + (empty ? small_stack(CLASS_FIRST) - sizeof(void *)
                                                  : full_stack[CLASS_FIRST] - sizeof(void *));
     char *start = (char *)round_up(stacks, os_page_size);
@@ -300,11 +342,18 @@ void cache_shrink(struct arena *arena)
         os_purge(start, (size_t)(end - start));
 }
 
-size_t cache_bytes(const struct arena *arena)
+size_t cache_bytes(const struct arena *arena, struct cache_large *large)
 {
     size_t bytes = 0;
-    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++)
-        bytes += bin_count(arena, class) * sizeclasses[class].size;
+    *large = (struct cache_large){0, 0};
+    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++) {
+        size_t count = bin_count(arena, class);
+        bytes += count * sizeclasses[class].size;
+        if (is_large(class)) {
+            large->blocks += count;
+            large->bytes += count * sizeclasses[class].size;
+        }
+    }
     return bytes;
 }
 

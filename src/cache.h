@@ -45,7 +45,7 @@
 #define CACHE_LOOK memory_order_acquire
 #endif
 
-/* The bounds are the low halves of addresses: no cache straddles a multiple of 4 GiB (arena.c sees
+/* The bounds are the low halves of addresses: no cache straddles a multiple of 4 GiB (arenas.c sees
  * to it), so comparing them is comparing addresses. A bin of zeros is closed. */
 struct bin {
     void **top;            /* where the next block goes */
@@ -127,6 +127,20 @@ static always_inline bool cache_push(struct cache *cache, unsigned code, void *b
     return true;
 }
 
+/* True when a large block lies in the bin of its class, of a few slots: it is free. For the owner,
+ * who has not entered. */
+static inline bool cache_holds_large(struct cache *cache, unsigned code, const void *block)
+{
+    struct bin *bin = cache_bin(cache, code);
+    bool held = false;
+    cache_enter(cache);
+    uint32_t low = atomic_load_explicit(&bin->low, CACHE_BOUND);
+    for (void **slot = cache_top(bin); low_half(slot) > low && !held; slot--)
+        held = slot[-1] == block;
+    cache_leave(cache);
+    return held;
+}
+
 /* ---- The slow path's part, under the arena's mutex (cache.c) -----------------------------------
  */
 
@@ -159,11 +173,13 @@ void *cache_refill(struct arena *arena, unsigned class, struct mistake *mistake)
 size_t cache_keep(struct arena *arena, unsigned class, void *block, void **foreign,
                   struct mistake *mistake);
 
-/* Empties the cache, and the mailbox; with may_wait the mutex is let go of in between. Without,
- * some blocks may stay. By the owner at his end, or by a visitor. */
-void cache_flush(struct arena *arena, bool may_wait, struct mistake *mistake);
+/* Takes up to `most` blocks out of the cache, and empties the mailbox; with may_wait the mutex is
+ * let go of in between. Without, blocks of other arenas may stay. By the owner at his end, or by a
+ * visitor. False when there was more than that. */
+bool cache_flush(struct arena *arena, size_t most, bool may_wait, struct mistake *mistake);
 
-/* After cache_flush: no bin has room again, and the memory of large stacks is given back. */
+/* After the last cache_flush: no bin has room again, and the memory of large stacks is given back.
+ */
 void cache_shrink(struct arena *arena);
 
 /* A visitor's door: cache_is_busy tells when what is closed is his. */
@@ -173,7 +189,10 @@ void cache_open(struct arena *arena);
 /* Forgets what is in it, in the child of a fork: those blocks are lost. */
 void cache_forget(struct arena *arena);
 
-/* Bytes in it. */
-size_t cache_bytes(const struct arena *arena);
+/* Bytes in it; of those, large blocks. */
+struct cache_large {
+    size_t blocks, bytes;
+};
+size_t cache_bytes(const struct arena *arena, struct cache_large *large);
 
 #endif

@@ -1,8 +1,9 @@
 #include "chunk.h"
 
+#include "lone.h"
 #include "meta.h"
+#include "options.h"
 #include "pagemap.h"
-#include "purge.h"
 
 /* Pages made accessible at a time, 2 MiB: few calls, and little charged before it is used. */
 #define COMMIT_STEP 64
@@ -10,6 +11,8 @@
 /* Guards the making of chunks. */
 static struct lock list_lock;
 static struct chunk *_Atomic first_chunk;
+
+static size_t chunk_records; /* under the list's lock */
 
 static _Atomic size_t committed_pages;
 
@@ -38,10 +41,27 @@ static void publish_orders(struct chunk *chunk)
     atomic_store_explicit(&chunk->orders, orders, memory_order_relaxed);
 }
 
+/* By order, a chunk before which none is likely to give such a run; NULL: not even the first. */
+static struct chunk *_Atomic first_fit[BUDDY_ORDERS];
+
+/* The chunk may give runs that it could not give before. */
+static void lower_first_fit(struct chunk *chunk)
+{
+    uint32_t orders = atomic_load_explicit(&chunk->orders, memory_order_relaxed);
+    for (unsigned order = 0; orders >> order != 0; order++) {
+        struct chunk *first = atomic_load_explicit(&first_fit[order], memory_order_relaxed);
+        if (first != NULL && chunk->number < first->number)
+            atomic_store_explicit(&first_fit[order], chunk, memory_order_relaxed);
+    }
+}
+
 static void give_to_buddy(struct chunk *chunk, size_t first, size_t pages)
 {
+    uint32_t before = atomic_load_explicit(&chunk->orders, memory_order_relaxed);
     buddy_free(&chunk->buddy, first, pages);
     publish_orders(chunk);
+    if (atomic_load_explicit(&chunk->orders, memory_order_relaxed) > before)
+        lower_first_fit(chunk);
 }
 
 /* Makes the chunk accessible up to `end`, or a step further, and the new pages free. */
@@ -58,24 +78,44 @@ static bool commit_up_to(struct chunk *chunk, size_t end)
     }
     atomic_fetch_add_explicit(&committed_pages, target - chunk->committed, memory_order_relaxed);
     give_to_buddy(chunk, chunk->committed, target - chunk->committed);
+    purge_note_growth((target - chunk->committed) * PAGE_SIZE);
     chunk->committed = target;
     return true;
 }
 
-static void claim_states(struct chunk *chunk, size_t first, size_t end, bool *zero)
+/* Counts dirty pages; under the lock. */
+static void count_dirty(struct chunk *chunk, size_t more, size_t fewer)
 {
-    *zero = true;
+    size_t dirty = atomic_load_explicit(&chunk->dirty, memory_order_relaxed);
+    atomic_store_explicit(&chunk->dirty, (uint32_t)(dirty + more - fewer), memory_order_relaxed);
+}
+
+static void set_state(struct chunk *chunk, enum page_state state, size_t first, size_t end)
+{
+    bits_set(chunk->free_state[state], first, end);
+    if (state != PAGE_LAZY)
+        count_dirty(chunk, end - first, 0);
+}
+
+/* Forgets the states of pages; true when they had none: they are clean. */
+static bool clear_states(struct chunk *chunk, size_t first, size_t end)
+{
+    bool clean = true;
     for (int state = 0; state < PAGE_STATES; state++) {
         uint64_t *bits = chunk->free_state[state];
-        if (bits_any(bits, first, end)) {
-            *zero = false;
-            bits_clear(bits, first, end);
-        }
+        if (!bits_any(bits, first, end))
+            continue;
+        clean = false;
+        if (state != PAGE_LAZY)
+            count_dirty(chunk, 0, bits_count(bits, first, end));
+        bits_clear(bits, first, end);
     }
+    return clean;
 }
 
 /* Under the chunk's lock. */
-static bool take_locked(struct chunk *chunk, size_t pages, size_t alignment, struct run *run)
+static bool take_locked(struct chunk *chunk, size_t pages, size_t alignment, bool large,
+                        struct run *run)
 {
     if (chunk->base == NULL)
         return false;
@@ -91,7 +131,11 @@ static bool take_locked(struct chunk *chunk, size_t pages, size_t alignment, str
     run->first = first;
     run->pages = pages;
     run->start = chunk->base + first * PAGE_SIZE;
-    claim_states(chunk, first, first + pages, &run->zero);
+    run->zero = clear_states(chunk, first, first + pages);
+    if (large) {
+        chunk->large[first] = (uint16_t)pages;
+        chunk->large_pages += pages;
+    }
     return true;
 }
 
@@ -100,22 +144,31 @@ static bool may_hold(const struct chunk *chunk, unsigned order)
     return atomic_load_explicit(&chunk->orders, memory_order_relaxed) >> order != 0;
 }
 
-static bool take_from(struct chunk *chunk, size_t pages, size_t alignment, struct run *run)
+/* From the first chunk that can give the run, so that pages that were used a moment ago are used
+ * again and the others can be given back. Who finds that chunk's lock held for long goes on to the
+ * next, or, with `wait`, waits. */
+static bool take_from_any(size_t pages, size_t alignment, bool large, bool wait, struct run *run)
 {
-    if (!may_hold(chunk, buddy_order(pages, alignment)))
-        return false;
-    lock_acquire(&chunk->lock);
-    bool taken = take_locked(chunk, pages, alignment, run);
-    lock_release(&chunk->lock);
+    unsigned order = buddy_order(pages, alignment);
+    bool taken = false, passed_over = false;
+    struct chunk *first =
+        wait ? NULL : atomic_load_explicit(&first_fit[order], memory_order_acquire);
+    struct chunk *chunk = first != NULL ? first : chunk_first();
+    for (; chunk != NULL && !taken; chunk = next_of(chunk)) {
+        if (!may_hold(chunk, order))
+            continue;
+        if (wait)
+            lock_acquire(&chunk->lock);
+        else if (!lock_try_a_while(&chunk->lock)) {
+            passed_over = true;
+            continue;
+        }
+        taken = take_locked(chunk, pages, alignment, large, run);
+        lock_release(&chunk->lock);
+        if (taken && !passed_over && chunk != first)
+            atomic_store_explicit(&first_fit[order], chunk, memory_order_release);
+    }
     return taken;
-}
-
-static bool take_from_any(size_t pages, size_t alignment, struct run *run)
-{
-    for (struct chunk *chunk = chunk_first(); chunk != NULL; chunk = next_of(chunk))
-        if (take_from(chunk, pages, alignment, run))
-            return true;
-    return false;
 }
 
 /* A record without a base, or a new one at the end of the list. Under list_lock. */
@@ -131,13 +184,31 @@ static struct chunk *spare_record(void)
             return chunk;
     }
     struct chunk *chunk = meta_alloc(sizeof *chunk);
-    if (chunk != NULL)
+    if (chunk != NULL) {
+        chunk->number = chunk_records++;
         atomic_store_explicit(link, chunk, memory_order_release);
+    }
     return chunk;
 }
 
+/* Gives the addresses of a chunk back that is free throughout. Under its lock. */
+static void unmap_chunk(struct chunk *chunk)
+{
+    /* Forgotten before they are given back: from then on the addresses may be anyone's. */
+    pagemap_set_chunk(chunk->base, NULL);
+    if (!os_unmap(chunk->base, CHUNK_SIZE)) {
+        pagemap_set_chunk(chunk->base, chunk);
+        return;
+    }
+    atomic_fetch_sub_explicit(&committed_pages, chunk->committed, memory_order_relaxed);
+    chunk->base = NULL;
+    chunk->buddy.orders = 0;
+    bits_clear(chunk->free_state[PAGE_LAZY], 0, CHUNK_PAGES);
+    publish_orders(chunk);
+}
+
 /* Maps a chunk and takes the run from it before anybody else can. Under list_lock. */
-static bool take_from_new(size_t pages, size_t alignment, struct run *run)
+static bool take_from_new(size_t pages, size_t alignment, bool large, struct run *run)
 {
     struct chunk *chunk = spare_record();
     if (chunk == NULL)
@@ -149,31 +220,42 @@ static bool take_from_new(size_t pages, size_t alignment, struct run *run)
         os_unmap(base, CHUNK_SIZE);
         return false;
     }
+    os_use_huge_pages(base, CHUNK_SIZE, options.huge_pages == HUGE_PAGES_ON);
     lock_acquire(&chunk->lock);
     chunk->base = base;
     chunk->committed = 0;
     buddy_init(&chunk->buddy, 0);
     pagemap_set_chunk(base, chunk);
-    bool taken = take_locked(chunk, pages, alignment, run);
+    bool taken = take_locked(chunk, pages, alignment, large, run);
     publish_orders(chunk);
+    if (taken)
+        lower_first_fit(chunk);
+    else
+        unmap_chunk(chunk); /* not one page of it is to be had */
     lock_release(&chunk->lock);
     return taken;
 }
 
-bool chunk_take(struct chunk **home, size_t pages, size_t alignment, struct run *run)
+static bool take(size_t pages, size_t alignment, bool large, struct run *run)
 {
-    if (likely(*home != NULL && take_from(*home, pages, alignment, run)))
+    if (likely(take_from_any(pages, alignment, large, false, run)))
         return true;
-    bool taken = take_from_any(pages, alignment, run);
-    if (!taken) {
-        lock_acquire(&list_lock);
-        /* Another thread may have mapped one, or given pages back, meanwhile. */
-        taken = take_from_any(pages, alignment, run) || take_from_new(pages, alignment, run);
-        lock_release(&list_lock);
-    }
-    if (taken)
-        *home = run->chunk;
+    lock_acquire(&list_lock);
+    /* Another thread may have mapped one, or given pages back, meanwhile. */
+    bool taken = take_from_any(pages, alignment, large, true, run) ||
+                 take_from_new(pages, alignment, large, run);
+    lock_release(&list_lock);
     return taken;
+}
+
+bool chunk_take(size_t pages, size_t alignment, struct run *run)
+{
+    return take(pages, alignment, false, run);
+}
+
+bool chunk_take_large(size_t pages, size_t alignment, struct run *run)
+{
+    return take(pages, alignment, true, run);
 }
 
 /* Under the chunk's lock. The pages that were never used come last, and only when the others are
@@ -194,21 +276,63 @@ static bool extend_locked(struct chunk *chunk, size_t end, size_t more)
 bool chunk_extend(struct chunk *chunk, size_t first, size_t pages, size_t more)
 {
     size_t end = first + pages;
-    bool zero;
     lock_acquire(&chunk->lock);
     bool taken = extend_locked(chunk, end, more);
     if (taken)
-        claim_states(chunk, end, end + more, &zero);
+        clear_states(chunk, end, end + more);
     publish_orders(chunk);
     lock_release(&chunk->lock);
     return taken;
 }
 
+/* On the schedule immediate: true when the pages, which are in nobody's hands, are clean now. */
+static bool purge_at_once(const struct chunk *chunk, size_t first, size_t pages)
+{
+    size_t bytes = 0;
+    return options.schedule == SCHEDULE_IMMEDIATE && (first | pages) % os_page_pages() == 0 &&
+           purge_range(chunk->base + first * PAGE_SIZE, pages * PAGE_SIZE, SWEEP_ALL, &bytes) ==
+               PURGE_DONE;
+}
+
+static void give(struct chunk *chunk, size_t first, size_t pages, enum page_state state)
+{
+    bool clean = purge_at_once(chunk, first, pages);
+    lock_acquire(&chunk->lock);
+    if (!clean)
+        set_state(chunk, state, first, first + pages);
+    give_to_buddy(chunk, first, pages);
+    lock_release(&chunk->lock);
+}
+
 void chunk_give(struct chunk *chunk, size_t first, size_t pages)
 {
+    give(chunk, first, pages, PAGE_YOUNG);
+}
+
+void chunk_give_rested(struct chunk *chunk, size_t first, size_t pages)
+{
+    give(chunk, first, pages, PAGE_OLD);
+}
+
+size_t chunk_large_pages(struct chunk *chunk, size_t first)
+{
     lock_acquire(&chunk->lock);
-    bits_set(chunk->free_state[PAGE_YOUNG], first, first + pages);
-    give_to_buddy(chunk, first, pages);
+    size_t pages = chunk->large[first];
+    lock_release(&chunk->lock);
+    return pages;
+}
+
+void chunk_set_large(struct chunk *chunk, size_t first, size_t wanted)
+{
+    size_t pages = chunk_large_pages(chunk, first), fewer = pages - min_size(wanted, pages);
+    bool clean = fewer != 0 && purge_at_once(chunk, first + wanted, fewer);
+    lock_acquire(&chunk->lock);
+    chunk->large[first] = (uint16_t)wanted;
+    chunk->large_pages += wanted - pages;
+    if (fewer != 0 && !clean)
+        set_state(chunk, PAGE_YOUNG, first + wanted, first + pages);
+    if (fewer != 0)
+        give_to_buddy(chunk, first + wanted, fewer);
     lock_release(&chunk->lock);
 }
 
@@ -237,75 +361,129 @@ static bool find_pages(const struct chunk *chunk, unsigned states, size_t *page,
     return false;
 }
 
+/* What the sweep that is under way has taken out of a buddy; written under that chunk's lock. In
+ * the child of a fork it may be left of a sweep that is not: the next one finds it. */
+static struct {
+    struct chunk *chunk; /* NULL: nothing */
+    size_t page, end;
+} in_hand;
+
 /* Takes the next such pages out of the buddy, so that they can be purged without the lock. Under
  * the chunk's lock. */
 static bool take_pages(struct chunk *chunk, unsigned states, size_t *page, size_t *end)
 {
-    if (!find_pages(chunk, states, page, end))
+    if (chunk->base == NULL || !find_pages(chunk, states, page, end))
         return false;
     buddy_take(&chunk->buddy, *page, *end - *page);
     publish_orders(chunk);
-    for (unsigned state = 0; state < PAGE_STATES; state++)
-        bits_clear(chunk->free_state[state], *page, *end);
+    clear_states(chunk, *page, *end);
+    in_hand.chunk = chunk;
+    in_hand.page = *page;
+    in_hand.end = *end;
     return true;
 }
 
-static size_t sweep_chunk(struct chunk *chunk, bool everything)
+/* Gives them back, with a state, or clean (PAGE_STATES). Under the chunk's lock. */
+static void put_pages(enum page_state state)
 {
-    unsigned states = everything ? STATES_ALL : STATES_OLD;
-    size_t given_back = 0, page = 0, end;
+    struct chunk *chunk = in_hand.chunk;
+    in_hand.chunk = NULL;
+    if (state != PAGE_STATES)
+        set_state(chunk, state, in_hand.page, in_hand.end);
+    give_to_buddy(chunk, in_hand.page, in_hand.end - in_hand.page);
+}
+
+void chunk_put_back(void)
+{
+    if (in_hand.chunk == NULL)
+        return;
+    lone_visit_begin();
+    struct chunk *chunk = in_hand.chunk;
     lock_acquire(&chunk->lock);
-    while (chunk->base != NULL && page < CHUNK_PAGES && take_pages(chunk, states, &page, &end)) {
-        lock_release(&chunk->lock);
-        enum purge_result result =
-            purge_range(chunk->base + page * PAGE_SIZE, (end - page) * PAGE_SIZE);
-        lock_acquire(&chunk->lock);
-        if (result == PURGE_DONE)
-            given_back += (end - page) * PAGE_SIZE;
-        else /* refused (locked memory, for one) is refused for long: only a trim tries again */
-            bits_set(chunk->free_state[PAGE_LAZY], page, end);
-        give_to_buddy(chunk, page, end - page);
-        page = end;
-    }
+    put_pages(PAGE_YOUNG);
+    lock_release(&chunk->lock);
+    lone_visit_end();
+}
+
+static void make_young_old(struct chunk *chunk)
+{
     for (size_t word = 0; word < CHUNK_PAGES / 64; word++) {
         chunk->free_state[PAGE_OLD][word] |= chunk->free_state[PAGE_YOUNG][word];
         chunk->free_state[PAGE_YOUNG][word] = 0;
     }
+}
+
+/* Up to so many bytes, or the run that exceeds them. */
+static size_t sweep_chunk(struct chunk *chunk, enum sweep_kind kind, size_t most)
+{
+    static const unsigned states[] = {
+        [SWEEP_OLD] = STATES_OLD, [SWEEP_ALL] = STATES_ALL, [SWEEP_NOW] = STATES_ALL};
+    size_t given_back = 0, page = 0, end;
+    lone_visit_begin();
+    lock_acquire(&chunk->lock);
+    while (page < CHUNK_PAGES && given_back < most &&
+           take_pages(chunk, states[kind], &page, &end)) {
+        lock_release(&chunk->lock);
+        lone_visit_end();
+        char *start = chunk->base + page * PAGE_SIZE;
+        enum purge_result result = purge_range(start, (end - page) * PAGE_SIZE, kind, &given_back);
+        lone_visit_begin();
+        lock_acquire(&chunk->lock);
+        /* Refused (locked memory, for one) is refused for long: only a trim tries again. */
+        put_pages(result == PURGE_DONE ? PAGE_STATES : PAGE_LAZY);
+        page = end;
+    }
+    if (most == SIZE_MAX)
+        make_young_old(chunk);
     lock_release(&chunk->lock);
+    lone_visit_end();
     return given_back;
 }
 
-/* Gives the addresses of a chunk back when it is free throughout and clean. */
 static void unmap_if_empty(struct chunk *chunk, size_t *spare)
 {
+    lone_visit_begin();
     lock_acquire(&chunk->lock);
     bool empty = chunk->base != NULL && chunk->buddy.free_pages == chunk->committed &&
                  !bits_any(chunk->free_state[PAGE_OLD], 0, CHUNK_PAGES) &&
                  !bits_any(chunk->free_state[PAGE_YOUNG], 0, CHUNK_PAGES);
-    if (empty && *spare != 0) {
+    if (empty && *spare != 0)
         (*spare)--;
-    } else if (empty) {
-        /* Forgotten before they are given back: from then on the addresses may be anyone's. */
-        pagemap_set_chunk(chunk->base, NULL);
-        if (os_unmap(chunk->base, CHUNK_SIZE)) {
-            chunk->base = NULL;
-            chunk->buddy.orders = 0;
-            bits_clear(chunk->free_state[PAGE_LAZY], 0, CHUNK_PAGES);
-            publish_orders(chunk);
-        } else {
-            pagemap_set_chunk(chunk->base, chunk);
-        }
-    }
+    else if (empty)
+        unmap_chunk(chunk);
     lock_release(&chunk->lock);
+    lone_visit_end();
 }
 
-size_t chunk_sweep(bool everything, size_t spare)
+size_t chunk_sweep(enum sweep_kind kind, size_t spare)
 {
     size_t given_back = 0;
+    chunk_put_back();
     for (struct chunk *chunk = chunk_first(); chunk != NULL; chunk = next_of(chunk)) {
-        given_back += sweep_chunk(chunk, everything);
+        given_back += sweep_chunk(chunk, kind, SIZE_MAX);
         unmap_if_empty(chunk, &spare);
     }
+    return given_back;
+}
+
+/* The last chunks that have dirty pages, and that their number. */
+static size_t last_dirty(struct chunk **last, size_t most)
+{
+    size_t count = 0;
+    for (struct chunk *chunk = chunk_first(); chunk != NULL; chunk = next_of(chunk))
+        if (atomic_load_explicit(&chunk->dirty, memory_order_relaxed) != 0)
+            last[count++ % most] = chunk;
+    return count;
+}
+
+size_t chunk_make_up(size_t bytes)
+{
+    struct chunk *last[64];
+    size_t most = sizeof last / sizeof *last, given_back = 0;
+    size_t count = last_dirty(last, most), least = count > most ? count - most : 0;
+    chunk_put_back();
+    for (; count > least && given_back < bytes; count--)
+        given_back += sweep_chunk(last[(count - 1) % most], SWEEP_ALL, bytes - given_back);
     return given_back;
 }
 
@@ -319,7 +497,26 @@ bool chunk_any_dirty(void)
         if (dirty)
             return true;
     }
-    return false;
+    return in_hand.chunk != NULL;
+}
+
+/* Free pages of a state. Under the lock. */
+static size_t count_pages(const struct chunk *chunk, enum page_state state)
+{
+    return bits_count(chunk->free_state[state], 0, CHUNK_PAGES);
+}
+
+size_t chunk_dirty_bytes(void)
+{
+    size_t pages = 0;
+    for (struct chunk *chunk = chunk_first(); chunk != NULL; chunk = next_of(chunk)) {
+        lock_acquire(&chunk->lock);
+        pages += count_pages(chunk, PAGE_YOUNG) + count_pages(chunk, PAGE_OLD);
+        lock_release(&chunk->lock);
+    }
+    if (in_hand.chunk != NULL)
+        pages += in_hand.end - in_hand.page;
+    return pages * PAGE_SIZE;
 }
 
 struct chunk *chunk_holding(const void *address)
@@ -353,11 +550,9 @@ void chunk_count(struct chunk_totals *totals)
             totals->mapped_bytes += CHUNK_SIZE;
             totals->free_bytes +=
                 (chunk->buddy.free_pages + CHUNK_PAGES - chunk->committed) * PAGE_SIZE;
-            totals->dirty_bytes += (bits_count(chunk->free_state[PAGE_OLD], 0, CHUNK_PAGES) +
-                                    bits_count(chunk->free_state[PAGE_YOUNG], 0, CHUNK_PAGES)) *
-                                   PAGE_SIZE;
-            totals->lazy_bytes +=
-                bits_count(chunk->free_state[PAGE_LAZY], 0, CHUNK_PAGES) * PAGE_SIZE;
+            totals->dirty_bytes +=
+                (count_pages(chunk, PAGE_YOUNG) + count_pages(chunk, PAGE_OLD)) * PAGE_SIZE;
+            totals->lazy_bytes += count_pages(chunk, PAGE_LAZY) * PAGE_SIZE;
             totals->large_bytes += chunk->large_pages * PAGE_SIZE;
             for (size_t page = 0; page < CHUNK_PAGES; page++)
                 totals->large_blocks += chunk->large[page] != 0;

@@ -19,6 +19,7 @@
 #include "bits.h"
 #include "buddy.h"
 #include "lock.h"
+#include "purge.h"
 
 struct span;
 
@@ -29,8 +30,11 @@ struct chunk {
     _Atomic uint32_t orders; /* sizes of runs it could give, for who looks without the lock */
     char *base;              /* NULL: this record is not in use */
     struct chunk *_Atomic next;
+    size_t number;      /* in the list; written once */
     size_t committed;   /* pages, from the base */
     size_t large_pages; /* in large blocks */
+    _Atomic uint32_t
+        dirty; /* free pages that are young or old; read by who looks without the lock */
     struct buddy buddy;
     uint64_t free_state[PAGE_STATES][CHUNK_PAGES / 64]; /* of free pages only */
     uint16_t large[CHUNK_PAGES];     /* pages of the large block that begins here, or 0 */
@@ -47,23 +51,48 @@ struct run {
 };
 
 /* Takes a run of `pages` (1 … 1,024) at a multiple of `alignment` (in pages, a power of two up to
- * 1,024): from *home if it can, else from any chunk, else from a new one; *home becomes the chunk
- * that gave it. False when there is no memory. */
-bool chunk_take(struct chunk **home, size_t pages, size_t alignment, struct run *run);
+ * 1,024): from the first chunk that can give it, else from a new one. False when there is no
+ * memory.
+ */
+bool chunk_take(size_t pages, size_t alignment, struct run *run);
+
+/* The same for a large block, with its length noted under the same hold of the lock: so a fork,
+ * which takes that, finds the pages in a list or noted. */
+bool chunk_take_large(size_t pages, size_t alignment, struct run *run);
+
+/* The length of the large block that begins at that page, or 0. */
+size_t chunk_large_pages(struct chunk *chunk, size_t first);
+
+/* Notes a new length for one, down to 0: what it has no more is given back. What it has more was
+ * taken by chunk_extend. */
+void chunk_set_large(struct chunk *chunk, size_t first, size_t wanted);
 
 /* Takes the `more` pages right behind a run, if they are free. */
 bool chunk_extend(struct chunk *chunk, size_t first, size_t pages, size_t more);
 
-/* Gives pages back, used. */
+/* Gives pages back, used; and the same for those that nobody has used for a while. */
 void chunk_give(struct chunk *chunk, size_t first, size_t pages);
+void chunk_give_rested(struct chunk *chunk, size_t first, size_t pages);
 
-/* One sweep over all chunks: purges the old dirty pages (and the young ones too when `everything`),
+/* One sweep over all chunks: purges the old dirty pages (all of them unless the kind is SWEEP_OLD),
  * makes the young ones old, and unmaps chunks that are free throughout and clean, but for
- * `spare` of them. Never holds a lock during madvise. Returns the bytes given back. */
-size_t chunk_sweep(bool everything, size_t spare);
+ * `spare` of them. Never holds a lock during madvise. One caller at a time, under the sweep lock
+ * (purger.c). Returns the bytes given back. */
+size_t chunk_sweep(enum sweep_kind kind, size_t spare);
 
-/* True when a sweep would have something to do, now or the next time. */
+/* Gives dirty pages back, so many bytes or a little more, those first that are least likely to be
+ * used next. By those who may sweep. Returns the bytes. */
+size_t chunk_make_up(size_t bytes);
+
+/* In the child of a fork, and by those who may sweep: what a sweep that is no more had in its hands
+ * is free again. */
+void chunk_put_back(void);
+
+/* True when a sweep would have something to do, now or the next time. By those who may sweep. */
 bool chunk_any_dirty(void);
+
+/* Bytes of dirty pages, with those that a sweep has in its hands. */
+size_t chunk_dirty_bytes(void);
 
 /* The page of its chunk that address lies in. */
 static inline size_t chunk_page(const void *address)

@@ -40,14 +40,14 @@ EXPORT struct mallinfo2 API(mallinfo2)(void)
     stats_collect(&stats);
     errno = saved;
     size_t live = stats.small_live + stats.large_live;
-    size_t free_in_chunks = stats.small_cached + stats.small_free + stats.pages_dirty +
+    size_t free_in_chunks = stats.cached + stats.small_free + stats.holes + stats.pages_dirty +
                             stats.pages_lazy + stats.pages_clean;
     return (struct mallinfo2){
         .arena = live + free_in_chunks,
         .ordblks = 1,
         .hblks = stats.huge_blocks,
         .hblkhd = stats.huge_live,
-        .fsmblks = stats.small_cached,
+        .fsmblks = stats.cached,
         .uordblks = live,
         .fordblks = free_in_chunks,
         .keepcost = stats.pages_dirty + stats.huge_kept,
@@ -78,40 +78,39 @@ EXPORT int API(malloc_info)(int options, FILE *stream)
         return EINVAL; /* not -1: as glibc does it */
     struct stats stats;
     stats_collect(&stats);
-    int written = fprintf(stream,
-                          "<malloc version=\"ebbmalloc-" EBB_VERSION "\">\n"
-                          "<live small=\"%zu\" large=\"%zu\" huge=\"%zu\"/>\n"
-                          "<blocks large=\"%zu\" huge=\"%zu\"/>\n"
-                          "<free cached=\"%zu\" spans=\"%zu\" dirty=\"%zu\" lazy=\"%zu\" "
-                          "clean=\"%zu\" kept=\"%zu\"/>\n"
-                          "<system mapped=\"%zu\" resident=\"%zu\" metadata=\"%zu\"/>\n"
-                          "<purged bytes=\"%zu\" calls=\"%zu\" sweeps=\"%zu\"/>\n"
-                          "<arenas count=\"%zu\" spans=\"%zu\"/>\n"
-                          "</malloc>\n",
-                          stats.small_live, stats.large_live, stats.huge_live, stats.large_blocks,
-                          stats.huge_blocks, stats.small_cached, stats.small_free,
-                          stats.pages_dirty, stats.pages_lazy, stats.pages_clean, stats.huge_kept,
-                          stats.mapped, stats.resident, stats.metadata, stats.purged,
-                          stats.purge_calls, stats.sweeps, stats.arenas, stats.spans);
+    int written = fprintf(
+        stream,
+        "<malloc version=\"ebbmalloc-" EBB_VERSION "\">\n"
+        "<live small=\"%zu\" large=\"%zu\" huge=\"%zu\"/>\n"
+        "<blocks large=\"%zu\" huge=\"%zu\"/>\n"
+        "<free cached=\"%zu\" spans=\"%zu\" holes=\"%zu\" dirty=\"%zu\" lazy=\"%zu\" "
+        "clean=\"%zu\" kept=\"%zu\"/>\n"
+        "<system mapped=\"%zu\" resident=\"%zu\" metadata=\"%zu\"/>\n"
+        "<purged bytes=\"%zu\" calls=\"%zu\" sweeps=\"%zu\"/>\n"
+        "<arenas count=\"%zu\" spans=\"%zu\"/>\n"
+        "</malloc>\n",
+        stats.small_live, stats.large_live, stats.huge_live, stats.large_blocks, stats.huge_blocks,
+        stats.cached, stats.small_free, stats.holes, stats.pages_dirty, stats.pages_lazy,
+        stats.pages_clean, stats.huge_kept, stats.mapped, stats.resident, stats.metadata,
+        stats.purged, stats.purge_calls, stats.sweeps, stats.arenas, stats.spans);
     return written < 0 ? -1 : 0;
 }
 
-/* Nothing of glibc's parameters has a meaning here yet but those that are harmless to accept:
- * thresholds, of which ours are fixed, and arena counts, of which there is one per thread. 1 for
- * accepted, 0 for unknown, as glibc. */
+/* glibc's parameters, where one has a meaning here; 1 for accepted, 0 for refused, and then nothing
+ * has changed:
+ *   M_TRIM_THRESHOLD  a process that uses fewer bytes is left alone by the purger; -1: it always is
+ *   M_CHECK_ACTION    3 alone: a mistake is told, and the program aborted
+ * The others are about a heap with a top, about sizes from which on blocks have mappings of their
+ * own (here that is fixed), about the number of arenas (here each thread has one, and what they
+ * keep is bounded in all), or fill blocks with a pattern. */
 EXPORT int API(mallopt)(int parameter, int value)
 {
     switch (parameter) {
-    case M_MMAP_THRESHOLD:
-    case M_MMAP_MAX:
     case M_TRIM_THRESHOLD:
-    case M_TOP_PAD:
-    case M_ARENA_TEST:
-    case M_ARENA_MAX:
-    case M_CHECK_ACTION:
+        purger_set_threshold(value < 0 ? SIZE_MAX : (size_t)value);
         return 1;
-    case M_MXFAST:
-        return value >= 0 && (size_t)value <= 80 * sizeof(size_t) / 4;
+    case M_CHECK_ACTION:
+        return value == 3;
     default:
         return 0;
     }

@@ -1,12 +1,15 @@
 /* fork.c: a child gets a heap at rest. Before a fork every arena is taken over and every lock
  * taken, in the order of lock.h; after it, parent and child let go, and the child makes orphans of
- * the arenas of the threads that it does not have. Nothing calls this room but libc.
+ * the arenas of the threads that it does not have. A process of one thread has only the purger to
+ * keep out (lone.h). A fork does not wait for a sweep: what that has in its hands outside of the
+ * locks is found again by the child's next one. Nothing calls this room but libc.
  */
 #include <pthread.h>
 
 #include "arenas.h"
 #include "chunk.h"
 #include "huge.h"
+#include "lone.h"
 #include "meta.h"
 #include "os.h"
 #include "pagemap.h"
@@ -20,19 +23,17 @@ extern void _IO_list_lock(void) __attribute__((weak));
 extern void _IO_list_unlock(void) __attribute__((weak));
 extern void _IO_list_resetlock(void) __attribute__((weak));
 
-/* glibc's word for "there is no other thread". Then nobody holds a lock but the caller, who may be
- * a signal handler that interrupted one of our slow paths: he must not wait for himself. */
-extern char __libc_single_threaded __attribute__((weak));
-static bool alone;
+/* A process of one thread: nobody holds a lock but the caller, who may be a signal handler that
+ * interrupted one of our slow paths and must not wait for himself. */
+static bool was_lone;
 
 static void before(void)
 {
-    alone = &__libc_single_threaded != NULL && __libc_single_threaded;
-    if (!alone && _IO_list_lock != NULL)
-        _IO_list_lock();
-    purger_lock(alone);
-    if (alone)
+    was_lone = lone_enter(); /* the purger is outside now */
+    if (was_lone)
         return;
+    if (_IO_list_lock != NULL)
+        _IO_list_lock();
     takeover_lock_all();
     chunk_lock_all();
     huge_lock();
@@ -40,32 +41,34 @@ static void before(void)
     meta_lock();
 }
 
-static void let_go(bool in_child)
+static void unlock_all(bool in_child)
 {
-    if (!alone) {
-        meta_unlock();
-        pagemap_unlock();
-        huge_unlock();
-        chunk_unlock_all();
-        takeover_unlock_all(in_child);
-    }
-    purger_unlock(in_child);
+    meta_unlock();
+    pagemap_unlock();
+    huge_unlock();
+    chunk_unlock_all();
+    takeover_unlock_all(in_child);
 }
 
 static void in_parent(void)
 {
-    let_go(false);
-    if (!alone && _IO_list_unlock != NULL)
+    if (!was_lone)
+        unlock_all(false);
+    if (!was_lone && _IO_list_unlock != NULL)
         _IO_list_unlock();
+    lone_leave(was_lone);
 }
 
 static void in_child(void)
 {
     os_move_home();
     arenas_enter_child();
-    let_go(true);
-    if (!alone && _IO_list_resetlock != NULL)
+    if (!was_lone)
+        unlock_all(true);
+    if (!was_lone && _IO_list_resetlock != NULL)
         _IO_list_resetlock();
+    lone_leave(was_lone);
+    purger_enter_child(was_lone);
 }
 
 /* The linker is told to have this run before all other libraries' constructors (-z initfirst), so

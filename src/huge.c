@@ -1,15 +1,15 @@
 #include "huge.h"
 
 #include "lock.h"
+#include "lone.h"
 #include "meta.h"
+#include "options.h"
 #include "os.h"
 #include "pagemap.h"
+#include "purge.h"
 
 /* What is kept of freed mappings, in bytes in all. */
 #define KEEP_MOST (64 * MiB)
-
-/* A kept mapping serves a request that it exceeds by at most this share. */
-#define KEEP_EXCESS 8
 
 /* How far the size of a block may stay above what realloc asked for, as a share of the block. */
 #define SHRINK_SHARE 8
@@ -17,7 +17,8 @@
 struct huge {
     char *start;
     size_t size;                  /* bytes that were asked for, in whole OS pages */
-    size_t mapped;                /* bytes; more than size where a kept mapping was larger */
+    size_t mapped;                /* bytes; more than size where a kept mapping was larger … */
+    uint64_t cut_ms;              /* … and then, live, when that was, or 0; a sweep cuts it off */
     struct huge *next_here;       /* live: the next that begins in the same 32 MiB */
     struct huge *next, *previous; /* in the list of live or of kept blocks, the newest first */
     uint64_t freed_ms;
@@ -30,18 +31,19 @@ struct list {
 
 static struct {
     struct lock lock;
-    struct list live, kept;
-    struct huge *unused; /* records, never used for anything else */
+    struct list live, kept, leaving; /* leaving: in the hands of the sweep that is under way; in the
+                                        child of a fork perhaps left of one that is not */
+    struct huge *unused;             /* records, never used for anything else */
 } huge;
 
-/* huge.kept.bytes for those who look without the lock. */
+/* Bytes of kept and leaving for those who look without the lock. */
 static _Atomic size_t kept_bytes;
 
 /* ---- Under the lock -------------------------------------------------------------------------- */
 
 static void publish_kept(void)
 {
-    atomic_store_explicit(&kept_bytes, huge.kept.bytes, memory_order_relaxed);
+    atomic_store_explicit(&kept_bytes, huge.kept.bytes + huge.leaving.bytes, memory_order_relaxed);
 }
 
 static void list_add(struct list *list, struct huge *block)
@@ -100,14 +102,26 @@ static void leave(struct huge *block)
     list_remove(&huge.live, block);
 }
 
-/* The smallest kept mapping that fits and is not much too large. */
+/* The smallest kept mapping that fits. What it has too much is cut off by a sweep, unless the block
+ * has grown or gone by then. */
 static struct huge *take_kept(size_t size, size_t alignment)
 {
     struct huge *best = NULL;
     for (struct huge *block = huge.kept.first; block != NULL; block = block->next)
-        if (block->mapped >= size && block->mapped - size <= size / KEEP_EXCESS &&
-            ((uintptr_t)block->start & (alignment - 1)) == 0 &&
+        if (block->mapped >= size && ((uintptr_t)block->start & (alignment - 1)) == 0 &&
             (best == NULL || block->mapped < best->mapped))
+            best = block;
+    if (best != NULL)
+        list_remove(&huge.kept, best);
+    return best;
+}
+
+/* The largest kept mapping: it can be made to fit, and what is resident of it saves as much. */
+static struct huge *take_largest(void)
+{
+    struct huge *best = huge.kept.first;
+    for (struct huge *block = best; block != NULL; block = block->next)
+        if (block->mapped > best->mapped)
             best = block;
     if (best != NULL)
         list_remove(&huge.kept, best);
@@ -142,6 +156,8 @@ static char *map(size_t size, size_t alignment)
         os_unmap(start, size);
         return NULL;
     }
+    if (start != NULL && options.huge_pages == HUGE_PAGES_ON)
+        os_use_huge_pages(start, size, true);
     return start;
 }
 
@@ -167,28 +183,58 @@ static size_t whole_size(size_t size)
     return round_up(max_size(size, PAGE_SIZE), os_page_size);
 }
 
+/* Makes a mapping in no list longer, wherever it then is. False when refused, and then nothing has
+ * changed but that addresses may be lost: whether the kernel unmapped the target is not known. */
+static bool lengthen(struct huge *block, size_t size)
+{
+    if (!os_resize(block->start, block->mapped, size)) {
+        char *target = map(size, os_page_size);
+        if (target == NULL || !os_move(block->start, block->mapped, target, size))
+            return false;
+        block->start = target;
+    }
+    purge_note_growth(size - block->mapped);
+    block->mapped = size;
+    return true;
+}
+
+/* A mapping that was kept, or NULL. */
+static struct huge *reuse(size_t size, size_t alignment)
+{
+    lock_acquire(&huge.lock);
+    struct huge *block = take_kept(size, alignment);
+    bool too_short = block == NULL && alignment <= os_page_size;
+    if (too_short)
+        block = take_largest();
+    lock_release(&huge.lock);
+    if (block != NULL && too_short && !lengthen(block, size)) {
+        lock_acquire(&huge.lock);
+        list_add(&huge.kept, block);
+        lock_release(&huge.lock);
+        return NULL;
+    }
+    return block;
+}
+
 void *huge_alloc(size_t size, size_t alignment, bool *zero)
 {
     size = whole_size(size);
-    lock_acquire(&huge.lock);
-    struct huge *block = take_kept(size, alignment);
-    if (block != NULL) {
-        block->size = size;
-        enter(block);
-    }
-    lock_release(&huge.lock);
+    struct huge *block = reuse(size, alignment);
     *zero = block == NULL;
-    if (block != NULL)
-        return block->start;
-    block = new_record();
-    if (block == NULL)
-        return NULL;
-    block->start = map(size, alignment);
-    block->size = block->mapped = size;
-    if (block->start == NULL) {
-        drop_record(block);
-        return NULL;
+    if (block == NULL) {
+        block = new_record();
+        if (block == NULL)
+            return NULL;
+        block->start = map(size, alignment);
+        block->mapped = size;
+        purge_note_growth(size);
+        if (block->start == NULL) {
+            drop_record(block);
+            return NULL;
+        }
     }
+    block->size = size;
+    block->cut_ms = block->mapped != size ? os_now_ms() : 0;
     lock_acquire(&huge.lock);
     enter(block);
     lock_release(&huge.lock);
@@ -203,7 +249,8 @@ bool huge_free(void *start)
     bool keep = false;
     if (block != NULL) {
         leave(block);
-        keep = block->mapped <= KEEP_MOST - min_size(huge.kept.bytes, KEEP_MOST);
+        keep = options.schedule != SCHEDULE_IMMEDIATE &&
+               block->mapped <= KEEP_MOST - min_size(huge.kept.bytes, KEEP_MOST);
         if (keep) {
             block->freed_ms = now;
             list_add(&huge.kept, block);
@@ -230,6 +277,7 @@ static void set_size(struct huge *block, size_t size, size_t mapped)
     huge.live.bytes += mapped - block->mapped;
     block->size = size;
     block->mapped = mapped;
+    block->cut_ms = mapped > size ? os_now_ms() : 0;
     lock_release(&huge.lock);
 }
 
@@ -247,7 +295,8 @@ static void *move(struct huge *block, size_t size)
     if (moved) {
         block->start = target;
         block->size = block->mapped = size;
-    } /* else target's addresses are lost: whether the kernel unmapped them is not known */
+    } /* else target's addresses are lost, as above */
+    block->cut_ms = block->mapped > block->size ? os_now_ms() : 0;
     lock_acquire(&huge.lock);
     enter(block);
     lock_release(&huge.lock);
@@ -259,18 +308,23 @@ void *huge_resize(void *start, size_t size)
     size = whole_size(size);
     lock_acquire(&huge.lock);
     struct huge *block = find(start);
+    if (block != NULL)
+        block->cut_ms = 0; /* no sweep touches it from now on */
     lock_release(&huge.lock);
     if (block == NULL)
         return NULL;
     size_t excess = block->mapped - min_size(size, block->mapped);
-    if (excess > block->mapped / SHRINK_SHARE && os_unmap(block->start + size, excess))
+    bool shrinks = size < block->size && excess > block->mapped / SHRINK_SHARE;
+    if (shrinks && os_unmap(block->start + size, excess))
         set_size(block, size, size);
     else if (size <= block->mapped)
         set_size(block, size, block->mapped);
-    else if (os_resize(start, block->mapped, size))
+    else {
+        purge_note_growth(size - block->mapped);
+        if (!os_resize(start, block->mapped, size))
+            return move(block, size);
         set_size(block, size, size);
-    else
-        return move(block, size);
+    }
     return start;
 }
 
@@ -290,32 +344,127 @@ bool huge_contains(const void *address)
     return inside;
 }
 
-size_t huge_sweep(uint64_t age_ms)
+/* A live block's mapping without what it has too much, which becomes a mapping of its own. Under
+ * the lock; false for want of a record. */
+static bool cut(struct huge *block)
+{
+    struct huge *rest = huge.unused;
+    if (rest == NULL)
+        return false;
+    huge.unused = rest->next;
+    rest->start = block->start + block->size;
+    rest->mapped = block->mapped - block->size;
+    huge.live.bytes -= rest->mapped;
+    block->mapped = block->size;
+    block->cut_ms = 0;
+    list_add(&huge.leaving, rest);
+    return true;
+}
+
+/* Cuts all whose excess was taken so long ago. False for want of a record: the rest is to be done.
+ */
+static bool cut_live(uint64_t age_ms)
 {
     uint64_t now = os_now_ms();
-    struct huge *old = NULL, *next;
-    size_t bytes = 0;
+    bool done = true;
+    lock_acquire(&huge.lock);
+    for (struct huge *block = huge.live.first; block != NULL && done; block = block->next)
+        if (block->cut_ms != 0 && block->cut_ms + age_ms <= now)
+            done = cut(block);
+    lock_release(&huge.lock);
+    return done;
+}
+
+static void choose_leaving(uint64_t age_ms)
+{
+    uint64_t now = os_now_ms();
+    struct huge *next;
     lock_acquire(&huge.lock);
     for (struct huge *block = huge.kept.first; block != NULL; block = next) {
         next = block->next;
         if (block->freed_ms + age_ms > now)
             continue;
         list_remove(&huge.kept, block);
-        block->next = old;
-        old = block;
+        list_add(&huge.leaving, block);
     }
     lock_release(&huge.lock);
-    for (; old != NULL; old = next) {
-        next = old->next;
-        bytes += old->mapped;
-        let_go(old);
+    struct huge *record;
+    while (!cut_live(age_ms) && (record = meta_alloc(sizeof *record)) != NULL)
+        drop_record(record);
+}
+
+/* The memory of the first is gone already, so this takes no time under the lock. */
+static void unmap_leaving(void)
+{
+    lock_acquire(&huge.lock);
+    struct huge *block = huge.leaving.first;
+    list_remove(&huge.leaving, block);
+    if (os_unmap(block->start, block->mapped)) {
+        block->next = huge.unused;
+        huge.unused = block;
+    } else {
+        block->freed_ms = os_now_ms();
+        list_add(&huge.kept, block);
+    }
+    lock_release(&huge.lock);
+}
+
+/* By those who may sweep: unmaps what is to leave. */
+static size_t let_leave(void)
+{
+    size_t bytes = 0;
+    while (huge.leaving.first != NULL) {
+        purge_range(huge.leaving.first->start, huge.leaving.first->mapped, SWEEP_NOW, &bytes);
+        lone_visit_begin();
+        unmap_leaving();
+        lone_visit_end();
     }
     return bytes;
+}
+
+size_t huge_sweep(uint64_t age_ms)
+{
+    lone_visit_begin();
+    choose_leaving(age_ms);
+    lone_visit_end();
+    return let_leave();
+}
+
+/* The kept mapping that was freed first. */
+static struct huge *oldest_kept(void)
+{
+    struct huge *block = huge.kept.first;
+    while (block != NULL && block->next != NULL)
+        block = block->next;
+    return block;
+}
+
+size_t huge_make_up(size_t bytes)
+{
+    size_t given_back = 0;
+    lone_visit_begin();
+    lock_acquire(&huge.lock);
+    for (struct huge *block; given_back < bytes && (block = oldest_kept()) != NULL;) {
+        given_back += block->mapped;
+        list_remove(&huge.kept, block);
+        list_add(&huge.leaving, block);
+    }
+    lock_release(&huge.lock);
+    lone_visit_end();
+    return let_leave();
 }
 
 size_t huge_kept_bytes(void)
 {
     return atomic_load_explicit(&kept_bytes, memory_order_relaxed);
+}
+
+bool huge_any_kept(void)
+{
+    lock_acquire(&huge.lock);
+    bool any = huge.kept.count != 0 || huge.leaving.count != 0;
+    lock_release(&huge.lock);
+    return any;
 }
 
 void huge_count(struct huge_totals *totals)

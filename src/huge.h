@@ -26,11 +26,18 @@ void *huge_resize(void *block, size_t size);
 /* True when address lies inside a live huge block. For error messages: slow. */
 bool huge_contains(const void *address);
 
-/* Lets go of kept mappings that were freed at least age_ms ago. Returns their bytes. */
+/* Lets go of kept mappings that were freed at least age_ms ago. One caller at a time, under the
+ * sweep lock (purger.c). Returns the bytes that were resident in them. */
 size_t huge_sweep(uint64_t age_ms);
+
+/* Lets go of kept mappings, so many bytes or more, the oldest first. As huge_sweep. */
+size_t huge_make_up(size_t bytes);
 
 /* Bytes of kept mappings, read without the lock. */
 size_t huge_kept_bytes(void);
+
+/* True when there are any, under the lock: for who must not miss what came before. */
+bool huge_any_kept(void);
 
 struct huge_totals {
     size_t live_bytes, live_blocks;

@@ -1,18 +1,16 @@
-/* large.h: blocks of more than 32 KiB up to 4 MiB: runs of pages, straight from a chunk. The chunk
- * notes the length at the first page; the page map marks the first page only, so that a pointer
- * to anywhere else reads as not ours.
+/* large.h: blocks that are aligned to more than a page: runs of pages, straight from a chunk. The
+ * chunk notes the length at the first page; the page map marks the first page only, so that a
+ * pointer to anywhere else reads as not ours. (Others of up to 4 MiB are spans of one block.)
  */
 #ifndef EBB_LARGE_H
 #define EBB_LARGE_H
 
 #include "chunk.h"
-
-/* An eighth of a chunk: eight of the largest fit, and little is lost at the end. */
-#define LARGE_MAX (4 * MiB)
+#include "sizeclass.h"
 
 /* size in bytes (over 0, up to LARGE_MAX), alignment a power of two up to the chunk's size. *zero
  * tells whether the block reads as zero. NULL when there is no memory. */
-void *large_alloc(struct chunk **home, size_t size, size_t alignment, bool *zero);
+void *large_alloc(size_t size, size_t alignment, bool *zero);
 
 /* False when block is not the start of a large block (any more); nothing is done then. */
 bool large_free(void *block);

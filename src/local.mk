@@ -1,6 +1,7 @@
 # src/: the library, its header, its manual; the command `ebb`.
 
 ebb_sources = \
+	src/ageing.c src/ageing.h \
 	src/arena.c src/arena.h \
 	src/arenas.c src/arenas.h \
 	src/base.h \
@@ -14,12 +15,16 @@ ebb_sources = \
 	src/huge.c src/huge.h \
 	src/large.c src/large.h \
 	src/lock.h \
+	src/lone.c src/lone.h \
 	src/mailbox.c src/mailbox.h \
 	src/malloc.c src/api.h \
 	src/meta.c src/meta.h \
+	src/namespaces.c \
 	src/options.c src/options.h \
 	src/os.c src/os.h \
+	src/os_thread.c src/os_thread.h \
 	src/pagemap.c src/pagemap.h \
+	src/pressure.c src/pressure.h \
 	src/purge.c src/purge.h \
 	src/purger.c src/purger.h \
 	src/sizeclass.c src/sizeclass.h \

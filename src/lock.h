@@ -8,8 +8,9 @@
  *
  *   sweep lock (purger.c)         one sweep at a time
  *   visit lock (takeover.c)       one takeover of many arenas at a time
- *   arena list (arena.c)
- *   arena mutexes                 several only in a takeover, in the order of the list
+ *   arena list (arenas.c)
+ *   arena mutexes                 several only under the visit lock, or, by who does not wait for
+ *                                 the second one (lock_try), when blocks or a span change hands
  *   chunk list (chunk.c)
  *   one chunk
  *   huge list (huge.c)
@@ -54,11 +55,23 @@ static cold void lock_wait(struct lock *lock)
         os_futex_wait(&lock->state, LOCK_AWAITED);
 }
 
+/* Acquire when it fails, too: the purger's end depends on it (purger.c, may_end). */
 static inline bool lock_try(struct lock *lock)
 {
     uint32_t expected = LOCK_FREE;
     return atomic_compare_exchange_strong_explicit(&lock->state, &expected, LOCK_HELD,
-                                                   memory_order_acquire, memory_order_relaxed);
+                                                   memory_order_acquire, memory_order_acquire);
+}
+
+/* Looks as long as one who waits does before he sleeps. */
+static inline bool lock_try_a_while(struct lock *lock)
+{
+    for (int look = 0; look < LOCK_LOOKS; look++) {
+        if (atomic_load_explicit(&lock->state, memory_order_relaxed) == LOCK_FREE && lock_try(lock))
+            return true;
+        lock_pause();
+    }
+    return false;
 }
 
 static inline void lock_acquire(struct lock *lock)
@@ -72,6 +85,22 @@ static inline void lock_release(struct lock *lock)
     if (unlikely(atomic_exchange_explicit(&lock->state, LOCK_FREE, memory_order_release) ==
                  LOCK_AWAITED))
         os_futex_wake(&lock->state);
+}
+
+/* For who holds it and will want it again at once: true when others wait, and should have it first.
+ * Then, after its release, he gives way. */
+static inline bool lock_is_awaited(const struct lock *lock)
+{
+    return atomic_load_explicit(&lock->state, memory_order_relaxed) == LOCK_AWAITED;
+}
+
+/* Longer than it takes to wake up, in microseconds. */
+#define LOCK_WAY_US 50
+
+static inline void lock_give_way(bool awaited)
+{
+    if (awaited)
+        os_sleep_us(LOCK_WAY_US);
 }
 
 #endif

@@ -34,7 +34,7 @@ size_t mailbox_take(struct mailbox *mailbox, void **blocks, size_t room);
 void mailbox_repair(struct mailbox *mailbox);
 
 /* A hint without the mutex, exact with it and with no writer about. */
-static inline bool mailbox_is_empty(struct mailbox *mailbox)
+static inline bool mailbox_is_empty(const struct mailbox *mailbox)
 {
     return atomic_load_explicit(&mailbox->reserved, memory_order_relaxed) == 0;
 }

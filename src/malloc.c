@@ -10,6 +10,7 @@
 #include "ebbmalloc.h"
 #include "huge.h"
 #include "large.h"
+#include "lone.h"
 #include "os.h"
 #include "pagemap.h"
 #include "purger.h"
@@ -27,21 +28,24 @@
 
 /* ---- Slow paths ------------------------------------------------------------------------------ */
 
-/* Over 32 KiB, or aligned to more than a page. *zero as in large.h. */
+/* Over 4 MiB, or aligned to more than a page. *zero as in large.h. */
 static void *alloc_pages(size_t size, size_t alignment, bool *zero)
 {
-    struct chunk **home = arena_home();
+    arenas_join();
     if (size <= LARGE_MAX && alignment <= RUN_ALIGNMENT_MAX)
-        return large_alloc(home, size, alignment, zero);
+        return large_alloc(size, alignment, zero);
     return huge_alloc(size, alignment, zero);
 }
 
 static void *alloc_any(size_t size, size_t alignment, bool *zero)
 {
+    bool has_class = size <= LARGE_MAX && alignment <= PAGE_SIZE;
+    bool entered = lone_enter();
     *zero = false;
-    if (size <= SMALL_MAX && alignment <= PAGE_SIZE)
-        return arena_alloc(sizeclass_of(size));
-    return alloc_pages(size, alignment, zero);
+    void *block =
+        has_class ? arena_alloc(sizeclass_of(size), zero) : alloc_pages(size, alignment, zero);
+    lone_leave(entered);
+    return block;
 }
 
 /* size 0 counts as 1. Keeps errno unless it fails. */
@@ -62,6 +66,15 @@ static void *alloc_with_retry(size_t size, size_t alignment, bool *zero)
     }
     errno = block != NULL ? saved : ENOMEM;
     return block;
+}
+
+void *api_alloc_large(size_t size)
+{
+    void *block;
+    if (size != 0 && likely(size <= LARGE_MAX) &&
+        likely(cache_pop(&arena_self->cache, sizeclass_large_code(size), &block)))
+        return block;
+    return api_alloc_slow(size);
 }
 
 cold void *api_alloc_slow(size_t size)
@@ -103,24 +116,42 @@ static cold _Noreturn void abort_on_foreign(const char *call, const void *pointe
     text_abort(call, pointer, describe(pointer));
 }
 
+/* False when pointer is no block. */
+static bool free_any(void *pointer)
+{
+    unsigned class = pagemap_class(pointer);
+    if (unlikely(class < CLASS_FIRST || class > CLASS_LAST))
+        return (class == CLASS_LARGE && large_free(pointer)) ||
+               (class == CLASS_HUGE && huge_free(pointer));
+    arena_free(class, pointer);
+    return true;
+}
+
 cold void api_free_slow(void *pointer, const char *call)
 {
     int saved = errno;
-    unsigned class = pagemap_class(pointer);
-    bool freed = true;
-    if (likely(class >= CLASS_FIRST && class <= CLASS_LAST)) {
-        arena_free(class, pointer);
-    } else {
-        cache_leave(&arena_self->cache);
-        if (pointer == NULL)
-            return;
-        freed = (class == CLASS_LARGE && large_free(pointer)) ||
-                (class == CLASS_HUGE && huge_free(pointer));
-    }
+    cache_leave(&arena_self->cache);
+    if (pointer == NULL)
+        return;
+    bool entered = lone_enter();
+    bool freed = free_any(pointer);
+    lone_leave(entered);
     if (unlikely(!freed))
         abort_on_foreign(call, pointer);
     purger_tick();
     errno = saved;
+}
+
+void api_free_large(void *pointer, unsigned code, const char *call)
+{
+    struct cache *cache = &arena_self->cache;
+    bool is_span = code <= CLASS_LAST * CODE_PER_CLASS;
+    if (is_span && unlikely(((uintptr_t)pointer & (PAGE_SIZE - 1)) != 0))
+        abort_on_foreign(call, pointer);
+    if (is_span && unlikely(cache_holds_large(cache, code, pointer)))
+        text_abort(call, pointer, span_error_text(SPAN_FREED_TWICE));
+    if (!cache_push(cache, code, pointer))
+        api_free_slow(pointer, call);
 }
 
 /* ---- malloc, free ---------------------------------------------------------------------------- */
@@ -173,11 +204,17 @@ EXPORT void *API(calloc)(size_t count, size_t size)
 static size_t size_of(const void *pointer)
 {
     unsigned class = pagemap_class(pointer);
-    if (class == CLASS_LARGE)
-        return large_size(pointer);
-    if (class == CLASS_HUGE)
-        return huge_size(pointer);
-    return sizeclasses[class].size; /* 0 for CLASS_NONE */
+    if (likely(class <= CLASS_SMALL_LAST))
+        return sizeclasses[class].size; /* 0 for CLASS_NONE */
+    if (class <= CLASS_LAST) {
+        bool is_block = ((uintptr_t)pointer & (PAGE_SIZE - 1)) == 0 &&
+                        !cache_holds_large(&arena_self->cache, class * CODE_PER_CLASS, pointer);
+        return is_block ? sizeclasses[class].size : 0;
+    }
+    bool entered = lone_enter();
+    size_t size = class == CLASS_LARGE ? large_size(pointer) : huge_size(pointer);
+    lone_leave(entered);
+    return size;
 }
 
 static void *move_block(void *pointer, size_t room, size_t size)
@@ -201,10 +238,15 @@ static void *resize_pages(void *pointer, size_t room, size_t size)
     int saved = errno;
     unsigned class = pagemap_class(pointer);
     void *block = NULL;
-    if (class == CLASS_LARGE && size > SMALL_MAX && size <= LARGE_MAX)
+    bool entered = lone_enter();
+    bool to_large = size > SMALL_MAX && size <= LARGE_MAX;
+    if (class == CLASS_LARGE && to_large)
         block = large_resize(pointer, size) ? pointer : NULL;
+    else if (class <= CLASS_LAST && to_large)
+        block = arena_resize_large(pointer, sizeclass_of(size)) ? pointer : NULL;
     else if (class == CLASS_HUGE && size > LARGE_MAX && size <= SIZE_MOST)
         block = huge_resize(pointer, size);
+    lone_leave(entered);
     errno = saved;
     return block != NULL ? block : move_block(pointer, room, size);
 }
@@ -274,7 +316,7 @@ EXPORT void *API(aligned_alloc)(size_t alignment, size_t size)
 /* The size of an OS page; whoever asks may be the first to call anything. */
 static size_t page_size(void)
 {
-    arena_home();
+    arenas_prepare();
     return os_page_size;
 }
 

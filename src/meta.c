@@ -29,6 +29,7 @@ static void *carve(size_t size)
         char *start = os_map(region);
         if (start == NULL)
             return NULL;
+        os_use_huge_pages(start, region, false); /* most of it is never touched */
         meta.mapped_bytes += region;
         if (region - size < (size_t)(meta.end - meta.next)) {
             /* A large record in a region of its own: keep the current one. */

@@ -14,17 +14,27 @@
 struct options options;
 
 static const char *const advice_names[] = {"dontneed", "free", NULL};
+static const char *const schedule_names[] = {"idle", "periodic", "immediate", "manual", NULL};
 static const char *const thread_names[] = {"auto", "off", NULL};
+static const char *const huge_pages_names[] = {"off", "on", NULL};
 
 const struct option option_table[] = {
+    {PREFIX "PURGE_SCHEDULE", OPTION_CHOICE, &options.schedule, 0, SCHEDULE_MANUAL, SCHEDULE_IDLE,
+     schedule_names, "when free memory is given back: after a delay, or as the word says"},
     {PREFIX "PURGE_ADVICE", OPTION_CHOICE, &options.advice, 0, ADVICE_FREE, ADVICE_DONTNEED,
      advice_names, "how memory is given back: at once, or when the kernel wants it"},
-    {PREFIX "PURGE_DELAY", OPTION_MILLISECONDS, &options.purge_delay_ms, 0, 3600000, 500, NULL,
-     "freed pages are given back within this time"},
+    {PREFIX "PURGE_DELAY", OPTION_MILLISECONDS, &options.purge_delay_ms, 0, 3600000, 400, NULL,
+     "freed pages stay so long for reuse, and go back before twice that"},
+    {PREFIX "PURGE_PERIOD", OPTION_MILLISECONDS, &options.purge_period_ms, 1, 3600000, 1000, NULL,
+     "from one trim to the next, on the schedule periodic"},
     {PREFIX "BACKGROUND_THREAD", OPTION_CHOICE, &options.background_thread, 0, THREAD_OFF,
      THREAD_AUTO, thread_names, "a thread that gives memory back while the program sleeps"},
     {PREFIX "THREAD_CACHE", OPTION_BYTES, &options.thread_cache, 0, 64 * MiB, 4 * MiB, NULL,
      "free blocks that one thread keeps for itself, at most"},
+    {PREFIX "SOFT_LIMIT", OPTION_BYTES, &options.soft_limit, 0, (size_t)1 << 47, 0, NULL,
+     "resident above this, all that is free is given back at once; 0: no limit"},
+    {PREFIX "HUGE_PAGES", OPTION_CHOICE, &options.huge_pages, 0, HUGE_PAGES_ON, HUGE_PAGES_OFF,
+     huge_pages_names, "transparent huge pages: faster, but they keep free memory"},
 };
 
 const size_t option_count = sizeof option_table / sizeof *option_table;
@@ -81,6 +91,8 @@ void option_print(const struct option *option, size_t value, char *buffer, size_
         text_format(buffer, capacity, "%s", option->choices[value]);
     else if (option->kind == OPTION_MILLISECONDS)
         text_format(buffer, capacity, "%zu ms", value);
+    else if (value != 0 && value % (1024 * MiB) == 0)
+        text_format(buffer, capacity, "%zuG", value / (1024 * MiB));
     else if (value != 0 && value % MiB == 0)
         text_format(buffer, capacity, "%zuM", value / MiB);
     else if (value != 0 && value % KiB == 0)
@@ -124,7 +136,7 @@ static void read_variable(const char *variable)
             complain(option, equals + 1);
         return;
     }
-    char known[256], given[TEXT_GIVEN];
+    char known[512], given[TEXT_GIVEN];
     size_t length = 0;
     for (size_t i = 0; i < option_count; i++)
         length += text_format(known + length, sizeof known - length, "%s%s", i == 0 ? "" : ", ",

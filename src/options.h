@@ -17,9 +17,26 @@ enum background_thread {
     THREAD_OFF,  /* the slow paths of malloc and free do what they can */
 };
 
+/* When free memory is given back. */
+enum schedule {
+    SCHEDULE_IDLE,      /* what was not used for a while */
+    SCHEDULE_PERIODIC,  /* all of it, every so often */
+    SCHEDULE_IMMEDIATE, /* pages when they become free */
+    SCHEDULE_MANUAL,    /* when the program asks for it */
+};
+
+enum huge_pages {
+    HUGE_PAGES_OFF, /* never in chunks: they would keep what is free between live blocks */
+    HUGE_PAGES_ON,  /* wherever the kernel has them */
+};
+
 struct options {
+    size_t schedule;          /* enum schedule */
     size_t advice;            /* enum advice */
-    size_t purge_delay_ms;    /* how long freed pages stay for reuse: half of it at least */
+    size_t purge_delay_ms;    /* how long freed pages stay for reuse, at least */
+    size_t purge_period_ms;   /* from one trim to the next, of SCHEDULE_PERIODIC */
+    size_t soft_limit;        /* bytes resident above which all that is free goes; 0: none */
+    size_t huge_pages;        /* enum huge_pages */
     size_t background_thread; /* enum background_thread */
     size_t thread_cache;      /* bytes of free blocks that one thread may keep at most */
 };

@@ -2,8 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/capability.h>
-#include <linux/close_range.h>
 #include <linux/futex.h>
 #include <linux/membarrier.h>
 #include <sched.h>
@@ -12,8 +10,8 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -22,19 +20,20 @@ size_t os_page_size = 4096;
 #ifdef EBB_PREFIXED
 bool (*os_refuse)(enum os_call call);
 bool os_skip_barrier;
-#define REFUSED(call) (os_refuse != NULL && os_refuse(call) && (errno = ENOMEM))
 #else
-#define REFUSED(call) false
 #define os_skip_barrier false
 #endif
+#define REFUSED OS_REFUSED
 
 static bool has_barrier;
 static long home_process;
+static struct os_processors processors; /* where the process may run, as it was started */
 
 void os_init(void)
 {
     os_move_home();
     os_page_size = getauxval(AT_PAGESZ);
+    os_get_processors(&processors);
     /* Asked for while the process has one thread, when it costs next to nothing; later the kernel
      * would wait for a grace period. */
     has_barrier = syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0;
@@ -120,6 +119,74 @@ bool os_purge_lazily(void *start, size_t size)
     return !REFUSED(OS_CALL_PURGE) && madvise(start, size, MADV_FREE) == 0;
 }
 
+/* process_madvise(2) on the caller's own process: since Linux 6.13. */
+#define PIDFD_SELF (-10000)
+static _Atomic bool may_use_vectors, has_vectors = true;
+
+void os_allow_vectors(bool allow)
+{
+    atomic_store_explicit(&may_use_vectors, allow, memory_order_relaxed);
+}
+
+_Static_assert(sizeof(struct os_range) == sizeof(struct iovec) &&
+                   offsetof(struct os_range, size) == offsetof(struct iovec, iov_len),
+               "given to the kernel as they are");
+
+/* How many of the ranges make so many bytes; a part of one counts as none of it. */
+static size_t whole_ranges(const struct os_range *ranges, size_t count, size_t bytes)
+{
+    size_t whole = 0;
+    while (whole < count && bytes >= ranges[whole].size)
+        bytes -= ranges[whole++].size;
+    return whole;
+}
+
+size_t os_purge_ranges(const struct os_range *ranges, size_t count, bool lazily)
+{
+    size_t done = 0;
+    int advice = lazily ? MADV_FREE : MADV_DONTNEED;
+    if (count > 1 && atomic_load_explicit(&may_use_vectors, memory_order_relaxed) &&
+        atomic_load_explicit(&has_vectors, memory_order_relaxed) && !REFUSED(OS_CALL_PURGE)) {
+        long bytes = syscall(SYS_process_madvise, PIDFD_SELF, ranges, count, advice, 0);
+        if (bytes < 0)
+            atomic_store_explicit(&has_vectors, false, memory_order_relaxed);
+        else
+            done = whole_ranges(ranges, count, (size_t)bytes);
+    }
+    while (done < count && (lazily ? os_purge_lazily(ranges[done].start, ranges[done].size)
+                                   : os_purge(ranges[done].start, ranges[done].size)))
+        done++;
+    return done;
+}
+
+void os_use_huge_pages(void *start, size_t size, bool use)
+{
+    madvise(start, size, use ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+}
+
+/* From /proc/self/pagemap, 8 bytes an OS page, bit 63: present. (mincore(2) says the same, but is a
+ * call that filters of system calls seldom know.) */
+size_t os_resident_in(void *start, size_t size)
+{
+    uint64_t entries[512];
+    size_t pages = size / os_page_size, first = (uintptr_t)start / os_page_size, count = 0;
+    int descriptor = os_open(OS_NO_DIRECTORY, "/proc/self/pagemap", false);
+    for (size_t page = 0, more; descriptor >= 0 && page < pages; page += more) {
+        more = min_size(pages - page, sizeof entries / sizeof *entries);
+        size_t length = os_read_at(descriptor, (first + page) * sizeof *entries, (char *)entries,
+                                   more * sizeof *entries);
+        if (length != more * sizeof *entries) {
+            count = pages;
+            break;
+        }
+        for (size_t i = 0; i < more; i++)
+            count += entries[i] >> 63;
+    }
+    if (descriptor >= 0)
+        os_close(descriptor);
+    return descriptor >= 0 ? count * os_page_size : size;
+}
+
 bool os_has_barrier(void)
 {
     return has_barrier;
@@ -174,107 +241,77 @@ void os_futex_wake(_Atomic uint32_t *word)
     errno = saved;
 }
 
-void os_futex_wait_ms(_Atomic uint32_t *word, uint32_t value, uint64_t milliseconds)
+bool os_futex_wait_ms(_Atomic uint32_t *word, uint32_t value, uint64_t milliseconds)
 {
+    int saved = errno;
     struct timespec time = {.tv_sec = (time_t)(milliseconds / 1000),
                             .tv_nsec = (long)(milliseconds % 1000) * 1000000};
-    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, &time, NULL, 0);
+    bool in_time = syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, &time, NULL, 0) == 0 ||
+                   errno != ETIMEDOUT;
+    errno = saved;
+    return in_time;
 }
 
-/* ---- A thread without libc ------------------------------------------------------------------- */
+/* ---- Files that the kernel makes --------------------------------------------------------------
+ */
 
-/* The area of a thread, from low to high: guard, stack, what lies below and above the thread
- * pointer. libc's thread-local variables, errno among them, are at small distances from it on
- * either side, depending on the machine, and read as zero. */
-#define THREAD_GUARD (64 * KiB)
-#define THREAD_STACK (64 * KiB)
-#define THREAD_LOCAL (64 * KiB)
-#define THREAD_AREA (THREAD_GUARD + THREAD_STACK + 2 * THREAD_LOCAL)
-
-#define THREAD_LOOKS 1000
-
-/* ThreadSanitizer keeps account of every thread. */
-#ifdef EBB_THREAD_SANITIZER
-#define UNKNOWN_THREADS_BREAK true
-#else
-#define UNKNOWN_THREADS_BREAK false
-#endif
-
-static void *thread_area(void)
+/* Never waits, whatever a strange root has under that name. */
+int os_open(int directory, const char *path, bool is_directory)
 {
-    char *area = map(NULL, THREAD_AREA, PROT_NONE);
-    if (area == NULL)
-        return NULL;
-    if (!os_commit(area + THREAD_GUARD, THREAD_AREA - THREAD_GUARD)) {
-        os_unmap(area, THREAD_AREA);
-        return NULL;
-    }
-    /* On x86-64 the thread pointer points at itself, twice. */
-    void **pointer = (void **)(area + THREAD_GUARD + THREAD_STACK + THREAD_LOCAL);
-    pointer[0] = pointer[2] = pointer;
-    return area;
+    int saved = errno;
+    int flags = is_directory ? O_PATH | O_DIRECTORY : O_RDONLY | O_NONBLOCK | O_NOCTTY;
+    int descriptor = (int)syscall(SYS_openat, directory, path, flags | O_CLOEXEC);
+    errno = saved;
+    return descriptor;
 }
 
-static void drop_capabilities(void)
+size_t os_read_at(int descriptor, uint64_t offset, char *text, size_t capacity)
 {
-    struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
-    struct __user_cap_data_struct none[2] = {{0}};
-    syscall(SYS_capset, &header, none);
+    int saved = errno;
+    long length = syscall(SYS_pread64, descriptor, text, capacity, (long)offset);
+    errno = saved;
+    return length > 0 ? (size_t)length : 0;
 }
 
-/* The thread's own table of descriptors, with one in it: so neither keeps the other's open, and the
- * file stays at hand when the program closes everything or changes its root. */
-static int status_descriptor = -1;
-
-static void open_status(void)
+void os_close(int descriptor)
 {
-    status_descriptor = -1;
-    if (syscall(SYS_close_range, 0, ~0u, CLOSE_RANGE_UNSHARE) == 0)
-        status_descriptor =
-            (int)syscall(SYS_openat, AT_FDCWD, "/proc/self/status", O_RDONLY | O_CLOEXEC);
+    int saved = errno;
+    syscall(SYS_close, descriptor);
+    errno = saved;
 }
 
-struct start {
-    int (*run)(void *);
-    const char *name;
-};
-
-static int thread_main(void *argument)
+size_t os_read_file(const char *path, char *text, size_t capacity)
 {
-    struct start *start = argument;
-    prctl(PR_SET_NAME, start->name);
-    open_status();
-    drop_capabilities();
-    return start->run(NULL);
+    int descriptor = os_open(OS_NO_DIRECTORY, path, false);
+    if (descriptor < 0)
+        return 0;
+    size_t length = os_read_at(descriptor, 0, text, capacity - 1);
+    os_close(descriptor);
+    text[length] = '\0';
+    return length;
 }
 
-bool os_thread_start(struct os_thread *thread, int (*run)(void *), const char *name)
+/* The kernel's own set: libc's calls would leave out the signals that libc uses itself. */
+void os_block_signals(uint64_t *before)
 {
-    static struct start start; /* one at a time */
-    if (UNKNOWN_THREADS_BREAK || REFUSED(OS_CALL_THREAD))
-        return false;
-    /* The last one is in its last few instructions. */
-    for (int look = 0; atomic_load(&thread->running) != 0; look++) {
-        if (look == THREAD_LOOKS)
-            return false;
-        os_yield();
-    }
-    if (thread->area == NULL && (thread->area = thread_area()) == NULL)
-        return false;
-    start = (struct start){run, name};
-    char *stack = (char *)thread->area + THREAD_GUARD + THREAD_STACK;
-    /* The kernel's own set: libc's calls would leave out the signals that libc uses itself. */
-    uint64_t all = ~(uint64_t)0, before;
-    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, sizeof all);
-    atomic_store(&thread->running, 1);
-    int id = clone(thread_main, stack,
-                   CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
-                       CLONE_SYSVSEM | CLONE_SETTLS | CLONE_CHILD_CLEARTID,
-                   &start, NULL, stack + THREAD_LOCAL, &thread->running);
-    if (id < 0)
-        atomic_store(&thread->running, 0);
+    uint64_t all = ~(uint64_t)0;
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, before, sizeof all);
+}
+
+void os_restore_signals(uint64_t before)
+{
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, sizeof before);
-    return id > 0;
+}
+
+void os_get_processors(struct os_processors *set)
+{
+    long bytes = syscall(SYS_sched_getaffinity, 0, sizeof set->bits, set->bits);
+    set->bytes = bytes > 0 ? (size_t)bytes : 0;
+}
+
+const struct os_processors *os_first_processors(void)
+{
+    return &processors;
 }
 
 bool os_is_home(void)
@@ -295,53 +332,6 @@ bool os_thread_exists(int id)
     return exists;
 }
 
-/* Reads a small file of /proc; returns its length, 0 when it cannot be read. */
-static size_t read_file(const char *path, char *text, size_t capacity)
-{
-    int descriptor = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
-    if (descriptor < 0)
-        return 0;
-    long length = syscall(SYS_read, descriptor, text, capacity - 1);
-    syscall(SYS_close, descriptor);
-    text[length > 0 ? length : 0] = '\0';
-    return length > 0 ? (size_t)length : 0;
-}
-
-/* Finds "Uid:\t1\t2…" in /proc/PID/status: real, effective, saved, file system. */
-static bool same_ids(const char *status, const char *field, const uint32_t *ids)
-{
-    const char *at = strstr(status, field);
-    if (at == NULL)
-        return true;
-    at += strlen(field);
-    for (int i = 0; i < 3; i++) {
-        uint32_t id = 0;
-        while (*at == '\t')
-            at++;
-        for (; *at >= '0' && *at <= '9'; at++)
-            id = id * 10 + (uint32_t)(*at - '0');
-        if (id != ids[i])
-            return false;
-    }
-    return true;
-}
-
-bool os_ids_changed(void)
-{
-    uint32_t users[3], groups[3];
-    char status[2048];
-    syscall(SYS_getresuid, &users[0], &users[1], &users[2]);
-    if (users[0] != 0 && users[1] != 0 && users[2] != 0)
-        return false; /* nothing to drop */
-    syscall(SYS_getresgid, &groups[0], &groups[1], &groups[2]);
-    long length = syscall(SYS_pread64, status_descriptor, status, sizeof status - 1, 0L);
-    if (length > 0)
-        status[length] = '\0';
-    else if (read_file("/proc/self/status", status, sizeof status) == 0)
-        return false; /* a root without /proc: not to be known */
-    return !same_ids(status, "\nUid:", users) || !same_ids(status, "\nGid:", groups);
-}
-
 void os_write(int descriptor, const char *text, size_t length)
 {
     while (length != 0) {
@@ -358,7 +348,7 @@ void os_write(int descriptor, const char *text, size_t length)
 size_t os_resident_bytes(void)
 {
     char text[128];
-    size_t length = read_file("/proc/self/statm", text, sizeof text), pages = 0, i = 0;
+    size_t length = os_read_file("/proc/self/statm", text, sizeof text), pages = 0, i = 0;
     /* The second number, in OS pages. */
     while (i < length && text[i] != ' ')
         i++;

@@ -42,11 +42,31 @@ bool os_move(void *start, size_t size, void *target, size_t target_size);
  * the kernel refuses; the memory is unchanged then. */
 bool os_purge(void *start, size_t size);
 
+/* The same for several ranges; interrupts other processors once, where the kernel can, and not for
+ * each. Returns how many were purged, from the first on: the next one was refused. lazily: as
+ * os_purge_lazily does it. */
+struct os_range {
+    void *start;
+    size_t size;
+};
+size_t os_purge_ranges(const struct os_range *ranges, size_t count, bool lazily);
+
+/* Whether os_purge_ranges may use a call that a filter of system calls may not know, and end the
+ * program for. Not at first. */
+void os_allow_vectors(bool allow);
+
 /* MADV_FREE: the kernel may take the memory when it wants it; it stays counted as resident and
  * its content is undefined until written. False where the kernel cannot. */
 bool os_purge_lazily(void *start, size_t size);
 
-/* True when os_barrier_all works: takeovers (arena.h) depend on it. */
+/* Asks for transparent huge pages in a mapping, or forbids them. A wish: the kernel may not know of
+ * them. */
+void os_use_huge_pages(void *start, size_t size, bool use);
+
+/* How many bytes of a mapped range are resident; size where the kernel does not say. */
+size_t os_resident_in(void *start, size_t size);
+
+/* True when os_barrier_all works: takeovers (takeover.h) depend on it. */
 bool os_has_barrier(void);
 
 /* Makes every running thread of this process pass a full memory barrier. */
@@ -66,21 +86,17 @@ int os_thread_id(void);
 void os_futex_wait(_Atomic uint32_t *word, uint32_t value);
 void os_futex_wake(_Atomic uint32_t *word);
 
-/* A thread of the library's own, unknown to libc: started from anywhere, whatever locks libc or the
- * program hold, and invisible to what libc does for its threads. In it nothing of libc may be used
- * but calls that touch no more than errno. */
-struct os_thread {
-    _Atomic uint32_t running; /* the kernel sets it to 0 when the thread is gone */
-    void *area;               /* its stack and its thread-local storage, kept for the next time */
+/* The processors that the caller may run on, and those of the process at its start. */
+struct os_processors {
+    size_t bytes; /* in use; 0: not known */
+    uint64_t bits[16];
 };
+void os_get_processors(struct os_processors *set);
+const struct os_processors *os_first_processors(void);
 
-/* Starts it, with all signals blocked, no capabilities, and that name. False when the kernel
- * refuses. One caller at a time, and after the last one's run has returned. */
-bool os_thread_start(struct os_thread *thread, int (*run)(void *), const char *name);
-
-/* True when the process's first thread has other user or group ids than the caller: the program
- * has dropped privileges, or changed them, since the caller was started. */
-bool os_ids_changed(void);
+/* All signals, those of libc's own too. */
+void os_block_signals(uint64_t *before);
+void os_restore_signals(uint64_t before);
 
 /* False in a child of vfork, which has the memory of its parent but not its threads. */
 bool os_is_home(void);
@@ -91,11 +107,26 @@ void os_move_home(void);
 /* False when no thread of the home process has that kernel thread id any more. */
 bool os_thread_exists(int id);
 
-/* Sleeps until *word is not value, or for so long. */
-void os_futex_wait_ms(_Atomic uint32_t *word, uint32_t value, uint64_t milliseconds);
+/* Sleeps until *word is not value, or for so long, and returns false then. Keeps errno. */
+bool os_futex_wait_ms(_Atomic uint32_t *word, uint32_t value, uint64_t milliseconds);
 
 /* Writes all of it if it can, with write(2) alone. */
 void os_write(int descriptor, const char *text, size_t length);
+
+/* Files that the kernel makes, to be read: opens one below a directory that is open, or by its
+ * absolute path with OS_NO_DIRECTORY; or a directory to start from. A descriptor, or negative.
+ * These three keep errno. */
+#define OS_NO_DIRECTORY (-100) /* AT_FDCWD */
+int os_open(int directory, const char *path, bool is_directory);
+
+/* Reads on from an offset; returns the length, 0 at the end and when it cannot be read. */
+size_t os_read_at(int descriptor, uint64_t offset, char *text, size_t capacity);
+
+void os_close(int descriptor);
+
+/* Reads a small file by its absolute path; returns its length, 0 when it cannot be read. A zero
+ * byte follows the text. */
+size_t os_read_file(const char *path, char *text, size_t capacity);
 
 /* Resident bytes of this process as the kernel counts them, from /proc/self/statm; 0 if unknown. */
 size_t os_resident_bytes(void);
@@ -112,10 +143,13 @@ enum os_call {
     OS_CALL_THREAD
 };
 extern bool (*os_refuse)(enum os_call call);
+#define OS_REFUSED(call) (os_refuse != NULL && os_refuse(call) && (errno = ENOMEM))
 
 /* For the test that shows what the barrier is for: os_barrier_all says it is done and does nothing.
  */
 extern bool os_skip_barrier;
+#else
+#define OS_REFUSED(call) false
 #endif
 
 #endif

@@ -1,10 +1,17 @@
-/* purge.h: giving physical memory back by the advice that the user chose, and counting it. The
- * addresses stay. No locks.
+/* purge.h: giving physical memory back, and counting it. The addresses stay. No locks.
  */
 #ifndef EBB_PURGE_H
 #define EBB_PURGE_H
 
 #include "base.h"
+#include "os.h"
+
+/* What a sweep gives back, and how. */
+enum sweep_kind {
+    SWEEP_OLD, /* what was free since the last sweep, by the advice that the user chose */
+    SWEEP_ALL, /* whatever is free, by that advice */
+    SWEEP_NOW  /* whatever is free, at once: he asks for it, or memory is short */
+};
 
 enum purge_result {
     PURGE_DONE,   /* not resident any more, reads as zero */
@@ -12,10 +19,22 @@ enum purge_result {
     PURGE_REFUSED /* unchanged */
 };
 
-/* Whole OS pages that hold nothing and that nobody else can reach. */
-enum purge_result purge_range(char *start, size_t size);
+/* Whole OS pages that hold nothing and that nobody else can reach. Adds to *given_back the bytes
+ * that are not resident any more; with SWEEP_NOW those alone that were, as the kernel says. */
+enum purge_result purge_range(char *start, size_t size, enum sweep_kind kind, size_t *given_back);
 
-/* Since the start: bytes that were given back at once, and calls to the kernel for it. */
+/* The same for several ranges, with a result for each. */
+void purge_ranges(const struct os_range *ranges, size_t count, enum sweep_kind kind,
+                  enum purge_result *results, size_t *given_back);
+
+/* The library's memory has grown by so many bytes that were never resident before … */
+void purge_note_growth(size_t bytes);
+
+/* … and so many are not made up for yet: 0 as long as they are fewer than is worth a call. */
+size_t purge_take_growth(void);
+
+/* Since the start: bytes that were given back at once, and calls for it (one for several ranges).
+ */
 size_t purge_bytes(void);
 size_t purge_calls(void);
 

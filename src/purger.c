@@ -1,10 +1,14 @@
 #include "purger.h"
 
+#include "arenas.h"
 #include "chunk.h"
 #include "huge.h"
 #include "lock.h"
+#include "lone.h"
 #include "options.h"
 #include "os.h"
+#include "os_thread.h"
+#include "pressure.h"
 #include "takeover.h"
 
 /* Chunks that are free throughout and stay mapped. */
@@ -14,54 +18,92 @@
  * than a thread is worth, and short commands pay nothing. */
 #define SMALL_PROCESS (8 * MiB)
 
-/* Sweeps in a purge delay: a page freed right after one is given back two sweeps later, and the
- * cache of a thread that goes quiet right after one is emptied two sweeps later. */
-#define SWEEPS_PER_DELAY 3
+/* Sweeps in a purge delay. The cache of a thread that goes quiet is emptied two or three sweeps
+ * later (takeover.c). Once in a delay a sweep looks at pages and holes as well, and those that were
+ * free at its last look go back; what came out of the cache of a quiet thread goes at the first. So
+ * a load that comes back within half a delay finds its caches as they were, and within a whole one
+ * its pages, also those that it did not need the last time. */
+#define SWEEPS_PER_DELAY 4
+
+/* How often to look whether memory is short, between sweeps that are further apart, and how long
+ * to wait at least between two sweeps for that reason, in milliseconds. */
+#define PRESSURE_LOOK_MS 250
+#define PRESSURE_PERIOD_MS 100
 
 /* How long to go without a thread when the kernel refused one. */
 #define REFUSED_MS 1000
 
-/* How long a fork that may be a signal handler's waits for a sweep to end, in milliseconds. */
-#define ALONE_WAITS 200
+/* How long to wait for the thread to end, in looks of 100 µs. */
+#define STOP_LOOKS 10000
 
 /* One sweep at a time, of whoever. The outermost lock. */
 static struct lock sweep_lock;
-static bool thread_sweeps; /* under it: it is the purger who holds it */
-static bool fork_has_lock; /* for fork: between purger_lock and purger_unlock */
 
 /* ENDING: it has found nothing left, and looks once more. */
 enum { THREAD_NONE, THREAD_RUNNING, THREAD_ENDING };
 static _Atomic uint32_t thread_state;
-static struct os_thread thread;
+static struct os_thread threads[2];    /* one may be in its last few instructions, for long */
+static _Atomic uint32_t stop;          /* a futex: the thread is to end */
 static _Atomic uint64_t next_start_ms; /* after a refusal */
 
-static _Atomic uint64_t next_sweep_ms; /* without a thread */
+static _Atomic uint64_t next_look_ms; /* without a thread */
 static _Atomic size_t sweeps;
+static _Atomic size_t threshold = SMALL_PROCESS;
+
+/* ---- What a sweep does ------------------------------------------------------------------------
+ */
 
 static uint64_t period_ms(void)
 {
+    if (options.schedule == SCHEDULE_PERIODIC)
+        return options.purge_period_ms;
     return max_size(options.purge_delay_ms / SWEEPS_PER_DELAY, 1);
 }
 
-/* Under the sweep lock: true when there is something for another sweep to do, or to look at. */
-static bool anything_left(void)
+static enum sweep_kind kind_of_sweep(void)
 {
-    return takeover_any_unswept() || chunk_any_dirty() || huge_kept_bytes() != 0;
+    bool rests = options.schedule == SCHEDULE_IDLE && options.purge_delay_ms != 0;
+    return rests ? SWEEP_OLD : SWEEP_ALL;
 }
 
-/* Returns what is left for the next one. */
-static bool sweep(void)
+/* Under the sweep lock. Returns the bytes given back. */
+static size_t sweep_all(enum sweep_kind kind)
 {
-    lock_acquire(&sweep_lock);
-    thread_sweeps = true;
+    static uint64_t next_ageing_ms; /* under the lock */
+    uint64_t now = os_now_ms();
     atomic_fetch_add_explicit(&sweeps, 1, memory_order_relaxed);
-    takeover_sweep_quiet();
-    takeover_purge_holes(options.purge_delay_ms == 0);
-    chunk_sweep(options.purge_delay_ms == 0, SPARE_CHUNKS);
-    huge_sweep(options.purge_delay_ms / SWEEPS_PER_DELAY);
+    /* Those who trim at times want all of it; else threads that are busy keep their caches. */
+    bool all = kind == SWEEP_NOW || options.schedule == SCHEDULE_PERIODIC;
+    takeover_flush(all);
+    if (all)
+        takeover_drain();
+    size_t bytes = huge_sweep(kind == SWEEP_OLD ? options.purge_delay_ms : 0);
+    if (kind == SWEEP_OLD && now < next_ageing_ms)
+        return bytes;
+    /* Half a sweep less than a delay, since sweeps are not on time. */
+    next_ageing_ms = now + options.purge_delay_ms - period_ms() / 2;
+    return bytes + takeover_purge_holes(kind) + chunk_sweep(kind, SPARE_CHUNKS);
+}
+
+/* Under the sweep lock, by the thread: true when there is something for another sweep to do, or to
+ * look at. */
+static bool anything_left(void)
+{
+    lone_visit_begin();
+    bool left = takeover_any_unswept() || chunk_any_dirty() || huge_any_kept();
+    lone_visit_end();
+    return left;
+}
+
+/* ---- The thread ------------------------------------------------------------------------------ */
+
+/* Returns what is left for the next one. */
+static bool sweep(enum sweep_kind kind)
+{
+    lone_sweep_begin(&sweep_lock);
+    sweep_all(kind);
     bool again = anything_left();
-    thread_sweeps = false;
-    lock_release(&sweep_lock);
+    lone_sweep_end(&sweep_lock);
     return again;
 }
 
@@ -74,40 +116,74 @@ static bool change_state(uint32_t from, uint32_t to)
  * saw it running, must not be left undone: so it says first that it is ending, and then looks once
  * again. Both sides pass the same lock (an arena's, a chunk's, the huge list's): who was there
  * before us has left something for us to see; who comes after us sees that we are ending, and makes
- * us go on. */
+ * us go on. Mail alone comes without a lock: its sender failed to get one (an acquire load,
+ * lock_try) after the mail was there (tests/model/ending.pml). */
 static bool may_end(void)
 {
     atomic_store(&thread_state, THREAD_ENDING);
-    lock_acquire(&sweep_lock);
-    thread_sweeps = true;
+    lone_sweep_begin(&sweep_lock);
     bool left = anything_left();
-    thread_sweeps = false;
-    lock_release(&sweep_lock);
+    lone_sweep_end(&sweep_lock);
     if (!left && change_state(THREAD_ENDING, THREAD_NONE))
         return true;
     atomic_store(&thread_state, THREAD_RUNNING);
     return false;
 }
 
-/* The thread. */
+/* Sleeps until the next sweep is due; true when that is because memory is short. */
+static bool wait_for_sweep(struct pressure *pressure, uint64_t wait_ms)
+{
+    bool looks =
+        os_thread_has_own_descriptors() && pressure_is_watched(pressure, options.soft_limit);
+    static uint64_t unlooked_ms; /* the thread's */
+    while (wait_ms != 0 && atomic_load(&stop) == 0) {
+        uint64_t part_ms = looks ? min_size(wait_ms, PRESSURE_LOOK_MS) : wait_ms;
+        os_futex_wait_ms(&stop, 0, part_ms);
+        wait_ms -= part_ms;
+        unlooked_ms += part_ms;
+        if (!looks || (unlooked_ms < PRESSURE_LOOK_MS && !pressure->is_high))
+            continue;
+        unlooked_ms = 0;
+        if (pressure_is_high(pressure, options.soft_limit))
+            return true;
+    }
+    return false;
+}
+
 static int purge(void *unused)
 {
-    static _Atomic uint32_t never;
+    struct pressure pressure;
     (void)unused;
-    do {
-        do {
-            os_futex_wait_ms(&never, 0, period_ms());
-            if (os_ids_changed()) { /* the next slow path starts one with the new ids */
-                atomic_store(&thread_state, THREAD_NONE);
-                return 0;
-            }
-        } while (sweep());
-    } while (!may_end());
+    pressure_begin(&pressure, os_thread_has_own_descriptors());
+    uint64_t wait_ms = period_ms();
+    for (;;) {
+        bool high = wait_for_sweep(&pressure, wait_ms);
+        bool dropped = os_thread_watch_ids();
+        if (atomic_load(&stop) != 0 || atomic_load(&threshold) == SIZE_MAX)
+            break;
+        bool again = sweep(high || dropped ? SWEEP_NOW : kind_of_sweep());
+        if (dropped) /* the next slow path starts one with the new ids */
+            break;
+        if (!again && may_end())
+            return 0;
+        wait_ms = high ? min_size(period_ms(), PRESSURE_PERIOD_MS) : period_ms();
+    }
+    atomic_store(&thread_state, THREAD_NONE);
     return 0;
 }
 
-/* False when the slow path has to do without a thread. */
-static bool start_thread(void)
+static bool is_in_use(struct os_thread *thread)
+{
+    return atomic_load(&thread->running) != 0;
+}
+
+static struct os_thread *idle_record(void)
+{
+    return is_in_use(&threads[0]) ? &threads[1] : &threads[0];
+}
+
+/* With all signals blocked: a handler that forks must not come between the state and the thread. */
+static bool start_blocked(void)
 {
     if (change_state(THREAD_ENDING, THREAD_RUNNING))
         return true;
@@ -115,35 +191,131 @@ static bool start_thread(void)
         return false;
     if (!change_state(THREAD_NONE, THREAD_RUNNING))
         return true; /* somebody else just did it */
-    if (os_thread_start(&thread, purge, "ebb-purger"))
+    if (os_thread_start(idle_record(), purge, "ebb-purger", &arena_self))
         return true;
     atomic_store_explicit(&next_start_ms, os_now_ms() + REFUSED_MS, memory_order_relaxed);
     atomic_store(&thread_state, THREAD_NONE);
     return false;
 }
 
-/* In place of the thread: pages and mappings, but not the caches of others. */
+/* False when the slow path has to do without a thread. */
+static bool start_thread(void)
+{
+    uint64_t signals;
+    os_block_signals(&signals);
+    bool started = start_blocked();
+    os_restore_signals(signals);
+    return started;
+}
+
+void purger_stop(void)
+{
+    atomic_store(&stop, 1);
+    os_futex_wake(&stop);
+    for (int look = 0; look < STOP_LOOKS && (is_in_use(&threads[0]) || is_in_use(&threads[1]));
+         look++)
+        os_sleep_us(100);
+    atomic_store(&stop, 0);
+}
+
+void purger_enter_child(bool was_lone)
+{
+    bool had_thread = atomic_load(&thread_state) != THREAD_NONE;
+    atomic_store(&threads[0].running, 0);
+    atomic_store(&threads[1].running, 0);
+    atomic_store(&thread_state, THREAD_NONE);
+    atomic_store(&stop, 0);
+    /* The lone thread may hold the lock itself, further down its stack; other threads are no more.
+     */
+    if (!was_lone || lone_purger_swept())
+        atomic_store(&sweep_lock.state, LOCK_FREE);
+    lone_enter_child();
+    if (!lone_is_inside())
+        chunk_put_back();
+    /* A daemon may sleep from now on, and what its parent has freed is its own now. */
+    if (had_thread && !lone_is_inside() && chunk_dirty_bytes() + huge_kept_bytes() >= SMALL_PROCESS)
+        start_thread();
+}
+
+/* ---- Everybody else -------------------------------------------------------------------------- */
+
+/* Sweeps by others than the purger are slow paths, too (lone.h), from here on. */
+static bool begin_own(bool *entered)
+{
+    arenas_prepare(); /* it may be the program's first call */
+    if (!lone_is_inside())
+        lock_acquire(&sweep_lock);
+    else if (!lock_try(&sweep_lock))
+        return false; /* in libc's first call, made by a slow path: no waiting for the purger */
+    *entered = lone_enter();
+    return true;
+}
+
+static void end_own(bool entered)
+{
+    lone_leave(entered);
+    lock_release(&sweep_lock);
+}
+
+/* In place of the thread. */
 static void sweep_if_due(void)
 {
-    uint64_t now = os_now_ms();
-    uint64_t due = atomic_load_explicit(&next_sweep_ms, memory_order_relaxed);
+    static struct pressure pressure; /* these two under the sweep lock */
+    static uint64_t next_sweep_ms;
+    uint64_t now = os_now_ms(), period = period_ms();
+    uint64_t due = atomic_load_explicit(&next_look_ms, memory_order_relaxed);
     /* Whoever moves the clock on does the sweep. */
     if (now < due ||
-        !atomic_compare_exchange_strong_explicit(&next_sweep_ms, &due, now + period_ms(),
+        !atomic_compare_exchange_strong_explicit(&next_look_ms, &due,
+                                                 now + min_size(period, PRESSURE_LOOK_MS),
                                                  memory_order_relaxed, memory_order_relaxed) ||
         !lock_try(&sweep_lock))
         return;
-    atomic_fetch_add_explicit(&sweeps, 1, memory_order_relaxed);
-    chunk_sweep(options.purge_delay_ms == 0, SPARE_CHUNKS);
-    huge_sweep(options.purge_delay_ms / SWEEPS_PER_DELAY);
-    lock_release(&sweep_lock);
+    bool entered = lone_enter();
+    /* Only where it was asked for: what confines a program that gets no thread may not like that
+     * files are opened either. */
+    bool high =
+        options.background_thread == THREAD_OFF && pressure_is_high(&pressure, options.soft_limit);
+    if (high || now >= next_sweep_ms) {
+        next_sweep_ms = now + period;
+        sweep_all(high ? SWEEP_NOW : kind_of_sweep());
+    }
+    end_own(entered);
+}
+
+/* A kept mapping alone is worth a thread, unless the program has said what is. */
+static bool is_left_alone(void)
+{
+    size_t least = atomic_load_explicit(&threshold, memory_order_relaxed);
+    size_t kept = huge_kept_bytes();
+    return least == SIZE_MAX ||
+           (chunk_committed_bytes() + kept < least && (kept == 0 || least != SMALL_PROCESS));
+}
+
+/* Memory that grows although some of it is free (in runs that are too short, or in mappings of the
+ * wrong kind) makes up for what is new with what is free, before the program has touched it: so the
+ * peak is that of the load. A load that finds its memory where it left it never comes here. */
+static cold void make_up_for(size_t bytes)
+{
+    if (options.schedule == SCHEDULE_MANUAL || is_left_alone() || !lock_try(&sweep_lock))
+        return;
+    bool entered = lone_enter();
+    size_t given_back = chunk_make_up(bytes);
+    if (given_back < bytes && huge_kept_bytes() != 0)
+        huge_make_up(bytes - given_back);
+    end_own(entered);
 }
 
 void purger_tick(void)
 {
-    if (likely(atomic_load_explicit(&thread_state, memory_order_relaxed) == THREAD_RUNNING))
+    size_t growth = purge_take_growth();
+    if (unlikely(growth != 0))
+        make_up_for(growth);
+
+    if (likely(atomic_load_explicit(&thread_state, memory_order_relaxed) == THREAD_RUNNING) ||
+        options.schedule == SCHEDULE_MANUAL)
         return;
-    if (chunk_committed_bytes() < SMALL_PROCESS && huge_kept_bytes() == 0)
+    if (is_left_alone())
         return;
     if (options.background_thread == THREAD_OFF || !start_thread())
         sweep_if_due();
@@ -151,51 +323,30 @@ void purger_tick(void)
 
 size_t purger_trim(void)
 {
-    lock_acquire(&sweep_lock);
-    takeover_flush_all();
-    size_t bytes = takeover_purge_holes(true) + chunk_sweep(true, SPARE_CHUNKS) + huge_sweep(0);
-    lock_release(&sweep_lock);
+    bool entered;
+    if (!begin_own(&entered))
+        return 0;
+    size_t bytes = sweep_all(SWEEP_NOW);
+    end_own(entered);
     return bytes;
 }
 
 void purger_reclaim(void)
 {
-    lock_acquire(&sweep_lock);
-    takeover_flush_all();
-    huge_sweep(0);
-    chunk_sweep(true, 0);
-    lock_release(&sweep_lock);
+    bool entered;
+    if (!begin_own(&entered))
+        return;
+    sweep_all(SWEEP_NOW);
+    chunk_sweep(SWEEP_NOW, 0); /* and now address space too */
+    end_own(entered);
+}
+
+void purger_set_threshold(size_t bytes)
+{
+    atomic_store_explicit(&threshold, bytes, memory_order_relaxed);
 }
 
 size_t purger_sweeps(void)
 {
     return atomic_load_explicit(&sweeps, memory_order_relaxed);
-}
-
-void purger_lock(bool alone)
-{
-    bool locked = lock_try(&sweep_lock);
-    for (int wait = 0; !locked && alone && wait < ALONE_WAITS; wait++) {
-        os_sleep_us(1000);
-        locked = lock_try(&sweep_lock);
-    }
-    if (!locked && !alone) {
-        lock_acquire(&sweep_lock);
-        locked = true;
-    }
-    fork_has_lock = locked; /* under the lock, or alone */
-}
-
-void purger_unlock(bool in_child)
-{
-    /* Who holds it in the child: the thread itself, further down its stack, or a purger that is
-     * not there. */
-    bool release = fork_has_lock || (in_child && thread_sweeps);
-    if (in_child) {
-        atomic_store(&thread.running, 0);
-        atomic_store(&thread_state, THREAD_NONE);
-        thread_sweeps = false;
-    }
-    if (release)
-        lock_release(&sweep_lock);
 }

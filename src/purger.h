@@ -2,12 +2,14 @@
  *
  * A thread of the library's own, started by a slow path of malloc or free when the process is no
  * longer small, sweeps a few times a second: it empties the caches of threads that are quiet, and
- * gives back pages that stayed free from one sweep to the next. When nothing is left to give back
- * and every thread is quiet, it ends; the next slow path starts it again. So a process at rest has
- * no extra thread and no wakeups.
+ * gives back pages that stayed free from one sweep to the next. When memory is short (pressure.h)
+ * it gives back all that is free, of all threads, at once. When nothing is left to give back and
+ * every thread is quiet, it ends; the next slow path starts it again. So a process at rest has no
+ * extra thread and no wakeups.
  *
- * Where there is no such thread (option off, or the kernel refuses one) the slow paths look at the
- * clock and sweep by themselves what can be swept without a takeover. Called with no lock held.
+ * What a sweep does and when is the user's choice (options.h: schedule, delay, period). Where there
+ * is no such thread (option off, or the kernel refuses one) the slow paths look at the clock and
+ * sweep in its place. Called with no lock held.
  */
 #ifndef EBB_PURGER_H
 #define EBB_PURGER_H
@@ -17,19 +19,24 @@
 /* From every slow path. */
 void purger_tick(void);
 
-/* Brings back what every thread's cache holds and gives back all that is free. Returns bytes. */
+/* Brings back what every thread's cache holds and gives back all that is free. Returns the bytes
+ * that were resident. */
 size_t purger_trim(void);
 
 /* Before an allocation fails: the same, and address space too. */
 void purger_reclaim(void);
 
+/* A process that uses fewer bytes is left alone; SIZE_MAX: it is in any case. */
+void purger_set_threshold(size_t bytes);
+
+/* Ends the thread, if there is one, until the next slow path: for what the kernel refuses to a
+ * process of several. Waits for it for a second at most. */
+void purger_stop(void);
+
 /* Sweeps since the start. */
 size_t purger_sweeps(void);
 
-/* For fork: no sweep is under way while this is held. The child has no thread. A caller who is
- * alone may be a signal handler that interrupted a sweep of its own, or a slow path that the purger
- * waits for: so it waits for a while only, and goes on without. */
-void purger_lock(bool alone);
-void purger_unlock(bool in_child);
+/* The child of a fork has no thread; was_lone: nor had the parent others than the purger. */
+void purger_enter_child(bool was_lone);
 
 #endif

@@ -1,7 +1,8 @@
 /* sizeclass.h: which sizes there are. Pure tables, shared read-only by all processes.
  *
- * Steps of 16 bytes up to 128, then eight to a doubling up to 32 KiB: a block is at most 12.5 %
- * larger than what was asked for (but for the rounding to 16 bytes below 128). Every power of two
+ * Steps of 16 bytes up to 128, then eight to a doubling up to 32 KiB, but sixteen from 2 to 4 KiB,
+ * where much of the memory of mixed loads is: a block is at most 12.5 % larger than what was asked
+ * for (but for the rounding to 16 bytes below 128). Every power of two
  * A up to 32 KiB divides the class of any size that is a multiple of A, and spans begin at a page,
  * so aligned blocks need no padding.
  *
@@ -56,52 +57,108 @@
     X(38, 1664, 1792, 1)                                                                           \
     X(39, 1792, 1920, 1)                                                                           \
     X(40, 1920, 2048, 1)                                                                           \
-    X(41, 2048, 2304, 1)                                                                           \
-    X(42, 2304, 2560, 2)                                                                           \
-    X(43, 2560, 2816, 2)                                                                           \
-    X(44, 2816, 3072, 2)                                                                           \
-    X(45, 3072, 3328, 4)                                                                           \
-    X(46, 3328, 3584, 1)                                                                           \
-    X(47, 3584, 3840, 2)                                                                           \
-    X(48, 3840, 4096, 1)                                                                           \
-    X(49, 4096, 4608, 2)                                                                           \
-    X(50, 4608, 5120, 4)                                                                           \
-    X(51, 5120, 5632, 4)                                                                           \
-    X(52, 5632, 6144, 4)                                                                           \
-    X(53, 6144, 6656, 8)                                                                           \
-    X(54, 6656, 7168, 2)                                                                           \
-    X(55, 7168, 7680, 4)                                                                           \
-    X(56, 7680, 8192, 2)                                                                           \
-    X(57, 8192, 9216, 4)                                                                           \
-    X(58, 9216, 10240, 8)                                                                          \
-    X(59, 10240, 11264, 8)                                                                         \
-    X(60, 11264, 12288, 8)                                                                         \
-    X(61, 12288, 13312, 8)                                                                         \
-    X(62, 13312, 14336, 4)                                                                         \
-    X(63, 14336, 15360, 8)                                                                         \
-    X(64, 15360, 16384, 4)                                                                         \
-    X(65, 16384, 18432, 8)                                                                         \
-    X(66, 18432, 20480, 4)                                                                         \
-    X(67, 20480, 22528, 8)                                                                         \
-    X(68, 22528, 24576, 4)                                                                         \
-    X(69, 24576, 26624, 8)                                                                         \
-    X(70, 26624, 28672, 8)                                                                         \
-    X(71, 28672, 30720, 4)                                                                         \
-    X(72, 30720, 32768, 8)
+    X(41, 2048, 2176, 1)                                                                           \
+    X(42, 2176, 2304, 1)                                                                           \
+    X(43, 2304, 2432, 4)                                                                           \
+    X(44, 2432, 2560, 2)                                                                           \
+    X(45, 2560, 2688, 1)                                                                           \
+    X(46, 2688, 2816, 2)                                                                           \
+    X(47, 2816, 2944, 1)                                                                           \
+    X(48, 2944, 3072, 2)                                                                           \
+    X(49, 3072, 3200, 1)                                                                           \
+    X(50, 3200, 3328, 4)                                                                           \
+    X(51, 3328, 3456, 4)                                                                           \
+    X(52, 3456, 3584, 1)                                                                           \
+    X(53, 3584, 3712, 4)                                                                           \
+    X(54, 3712, 3840, 2)                                                                           \
+    X(55, 3840, 3968, 1)                                                                           \
+    X(56, 3968, 4096, 1)                                                                           \
+    X(57, 4096, 4608, 2)                                                                           \
+    X(58, 4608, 5120, 4)                                                                           \
+    X(59, 5120, 5632, 4)                                                                           \
+    X(60, 5632, 6144, 4)                                                                           \
+    X(61, 6144, 6656, 8)                                                                           \
+    X(62, 6656, 7168, 2)                                                                           \
+    X(63, 7168, 7680, 4)                                                                           \
+    X(64, 7680, 8192, 2)                                                                           \
+    X(65, 8192, 9216, 4)                                                                           \
+    X(66, 9216, 10240, 8)                                                                          \
+    X(67, 10240, 11264, 8)                                                                         \
+    X(68, 11264, 12288, 8)                                                                         \
+    X(69, 12288, 13312, 8)                                                                         \
+    X(70, 13312, 14336, 4)                                                                         \
+    X(71, 14336, 15360, 8)                                                                         \
+    X(72, 15360, 16384, 4)                                                                         \
+    X(73, 16384, 18432, 8)                                                                         \
+    X(74, 18432, 20480, 4)                                                                         \
+    X(75, 20480, 22528, 8)                                                                         \
+    X(76, 22528, 24576, 4)                                                                         \
+    X(77, 24576, 26624, 8)                                                                         \
+    X(78, 26624, 28672, 8)                                                                         \
+    X(79, 28672, 30720, 4)                                                                         \
+    X(80, 30720, 32768, 8)
 
-#define SIZECLASS_COUNT 72
+/* The same for blocks of whole pages, each a span of its own: eight to a doubling, too.
+ * X(class, pages of the class below, pages in a block) */
+#define LARGE_TABLE(X)                                                                             \
+    X(81, 1, 2)                                                                                    \
+    X(82, 2, 3)                                                                                    \
+    X(83, 3, 4)                                                                                    \
+    X(84, 4, 5)                                                                                    \
+    X(85, 5, 6)                                                                                    \
+    X(86, 6, 7)                                                                                    \
+    X(87, 7, 8)                                                                                    \
+    X(88, 8, 9)                                                                                    \
+    X(89, 9, 10)                                                                                   \
+    X(90, 10, 11)                                                                                  \
+    X(91, 11, 12)                                                                                  \
+    X(92, 12, 13)                                                                                  \
+    X(93, 13, 14)                                                                                  \
+    X(94, 14, 15)                                                                                  \
+    X(95, 15, 16)                                                                                  \
+    X(96, 16, 18)                                                                                  \
+    X(97, 18, 20)                                                                                  \
+    X(98, 20, 22)                                                                                  \
+    X(99, 22, 24)                                                                                  \
+    X(100, 24, 26)                                                                                 \
+    X(101, 26, 28)                                                                                 \
+    X(102, 28, 30)                                                                                 \
+    X(103, 30, 32)                                                                                 \
+    X(104, 32, 36)                                                                                 \
+    X(105, 36, 40)                                                                                 \
+    X(106, 40, 44)                                                                                 \
+    X(107, 44, 48)                                                                                 \
+    X(108, 48, 52)                                                                                 \
+    X(109, 52, 56)                                                                                 \
+    X(110, 56, 60)                                                                                 \
+    X(111, 60, 64)                                                                                 \
+    X(112, 64, 72)                                                                                 \
+    X(113, 72, 80)                                                                                 \
+    X(114, 80, 88)                                                                                 \
+    X(115, 88, 96)                                                                                 \
+    X(116, 96, 104)                                                                                \
+    X(117, 104, 112)                                                                               \
+    X(118, 112, 120)                                                                               \
+    X(119, 120, 128)
+
 #define SMALL_MAX ((size_t)32768) /* bytes; larger blocks are runs or mappings of their own */
+#define LARGE_MAX (4 * MiB)       /* an eighth of a chunk: little is lost at its end */
 
 /* Classes count from 1. The page map and the cache's bins share one numbering, in which 0 is "not
- * ours" and two kinds without a size class follow the last. */
+ * ours" and two kinds without a size class follow the last: runs that are aligned to more than a
+ * page (large.h), and mappings (huge.h). */
 enum {
     CLASS_NONE = 0,
     CLASS_FIRST = 1,
-    CLASS_LAST = SIZECLASS_COUNT,
+    CLASS_SMALL_LAST = 80,
+    CLASS_LAST = 119,
     CLASS_LARGE,
     CLASS_HUGE,
     CLASS_END
 };
+
+/* Arrays for what only small classes have. */
+#define CLASS_SMALL_END (CLASS_SMALL_LAST + 1)
 
 /* A class as the page map and the size table store it: its bin's offset in words, so that the
  * fast path needs no multiplication (cache.h: a bin is two words). */
@@ -118,8 +175,10 @@ struct sizeclass {
 
 extern hidden const struct sizeclass sizeclasses[CLASS_END];
 
-/* Codes by (size - 1) / 16, for sizes from 1 to SMALL_MAX. */
+/* Codes by (size - 1) / 16, for sizes from 1 to SMALL_MAX, and by (size - 1) / PAGE_SIZE up to
+ * LARGE_MAX. */
 extern hidden const uint8_t sizeclass_codes[SMALL_MAX / 16];
+extern hidden const uint8_t sizeclass_large_codes[LARGE_MAX / PAGE_SIZE];
 
 /* The code of a size; 1 <= size <= SMALL_MAX. */
 static inline unsigned sizeclass_code(size_t size)
@@ -127,9 +186,16 @@ static inline unsigned sizeclass_code(size_t size)
     return sizeclass_codes[(size - 1) >> 4];
 }
 
+/* The same for SMALL_MAX < size <= LARGE_MAX. */
+static inline unsigned sizeclass_large_code(size_t size)
+{
+    return sizeclass_large_codes[(size - 1) >> PAGE_SHIFT];
+}
+
+/* The class of any size from 1 to LARGE_MAX. */
 static inline unsigned sizeclass_of(size_t size)
 {
-    return sizeclass_code(size) / CODE_PER_CLASS;
+    return (size <= SMALL_MAX ? sizeclass_code(size) : sizeclass_large_code(size)) / CODE_PER_CLASS;
 }
 
 #endif

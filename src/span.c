@@ -4,7 +4,6 @@
 
 #include "meta.h"
 #include "os.h"
-#include "purge.h"
 
 static size_t record_size(unsigned words)
 {
@@ -27,18 +26,29 @@ static void set_all_free(struct span *span)
     span->first_word = 0;
 }
 
-struct span *span_create(struct arena *owner, unsigned class, struct chunk **home)
+/* Enters the span, or NULL, for its pages, of which a large one has only the first: a pointer into
+ * it reads as not ours. */
+static void enter_pages(const struct span *span, struct span *value)
+{
+    size_t first = chunk_page(span->base), pages = span_is_large(span) ? 1 : span->pages;
+    for (size_t page = first; page < first + pages; page++)
+        span->chunk->spans[page] = value;
+    pagemap_set(span->base, pages, value != NULL ? span->class : CLASS_NONE);
+}
+
+struct span *span_create(struct arena *owner, unsigned class, bool *zero)
 {
     const struct sizeclass *info = &sizeclasses[class];
     struct span *span = meta_alloc(record_size(info->words));
     if (span == NULL)
         return NULL;
     struct run run;
-    if (!chunk_take(home, info->pages, 1, &run)) {
+    if (!chunk_take(info->pages, 1, &run)) {
         meta_free(span, record_size(info->words));
         return NULL;
     }
-    span->owner = owner;
+    atomic_store_explicit(&span->owner, owner, memory_order_release);
+    span->list = SPAN_IN_NONE;
     span->base = run.start;
     span->chunk = run.chunk;
     span->capacity = info->capacity;
@@ -46,21 +56,35 @@ struct span *span_create(struct arena *owner, unsigned class, struct chunk **hom
     span->pages = info->pages;
     span->words = info->words;
     set_all_free(span);
-    for (size_t page = 0; page < run.pages; page++)
-        run.chunk->spans[run.first + page] = span;
-    pagemap_set(run.start, run.pages, class);
+    enter_pages(span, span);
+    *zero = run.zero;
     return span;
 }
 
-void span_destroy(struct span *span)
+void span_destroy(struct span *span, bool rested)
 {
     struct chunk *chunk = span->chunk;
     size_t first = chunk_page(span->base), pages = span->pages;
-    pagemap_set(span->base, pages, CLASS_NONE);
-    for (size_t page = first; page < first + pages; page++)
-        chunk->spans[page] = NULL;
+    enter_pages(span, NULL);
     meta_free(span, record_size(span->words));
-    chunk_give(chunk, first, pages);
+    if (rested)
+        chunk_give_rested(chunk, first, pages);
+    else
+        chunk_give(chunk, first, pages);
+}
+
+bool span_resize(struct span *span, unsigned class)
+{
+    size_t first = chunk_page(span->base), pages = span->pages, wanted = sizeclasses[class].pages;
+    if (wanted > pages &&
+        (first + wanted > CHUNK_PAGES || !chunk_extend(span->chunk, first, pages, wanted - pages)))
+        return false;
+    span->class = (uint8_t) class;
+    span->pages = (uint8_t)wanted;
+    pagemap_set(span->base, 1, class);
+    if (wanted < pages)
+        chunk_give(span->chunk, first + wanted, pages - wanted);
+    return true;
 }
 
 /* Where the whole OS pages of a span begin and how many there are; none where one is larger than
@@ -83,6 +107,7 @@ static cold void mark_in_use(struct span *span, size_t from, size_t to)
         if (start < to && start + os_page_size > from)
             span->purged &= ~((uint64_t)1 << page);
     }
+    span->lazy &= span->purged;
 }
 
 /* True when no block that lies in the OS page, in part or whole, is out. */
@@ -94,23 +119,60 @@ static bool is_hole(const struct span *span, size_t start)
     return first >= end || bits_find(span->free, first, end, false) == end;
 }
 
-size_t span_purge_holes(struct span *span)
+/* OS pages in which no block is out and that this kind of sweep can give back. */
+static uint64_t find_holes(const struct span *span, enum sweep_kind kind)
 {
-    size_t offset, count = os_pages(span, &offset), bytes = 0;
+    size_t offset, count = os_pages(span, &offset);
     uint64_t holes = 0;
     for (size_t page = 0; page < count; page++)
         if (is_hole(span, offset + page * os_page_size))
             holes |= (uint64_t)1 << page;
-    holes &= ~span->purged;
-    for (size_t page = 0, end; (page = bits_find(&holes, page, 64, true)) < 64; page = end) {
-        end = bits_find(&holes, page, 64, false);
-        size_t size = (end - page) * os_page_size;
-        enum purge_result result = purge_range(span->base + offset + page * os_page_size, size);
-        if (result != PURGE_REFUSED)
-            span->purged |= bits_mask(0, page, end);
-        bytes += result == PURGE_DONE ? size : 0;
+    return holes & ~(kind == SWEEP_NOW ? span->purged & ~span->lazy : span->purged);
+}
+
+/* Holes of several spans, neighbours together. */
+struct holes {
+    size_t count;
+    struct os_range ranges[SPAN_PURGES * 32];
+    struct {
+        struct span *span;
+        uint64_t pages;
+    } places[SPAN_PURGES * 32];
+};
+
+static void add_holes(struct holes *holes, struct span *span, enum sweep_kind kind)
+{
+    size_t offset;
+    os_pages(span, &offset);
+    uint64_t pages = find_holes(span, kind);
+    for (size_t page = 0, end; (page = bits_find(&pages, page, 64, true)) < 64; page = end) {
+        end = bits_find(&pages, page, 64, false);
+        char *start = span->base + offset + page * os_page_size;
+        holes->ranges[holes->count] = (struct os_range){start, (end - page) * os_page_size};
+        holes->places[holes->count].span = span;
+        holes->places[holes->count].pages = bits_mask(0, page, end);
+        holes->count++;
         if (end == 64)
             break;
+    }
+}
+
+size_t span_purge_holes(struct span *const *spans, size_t count, enum sweep_kind kind)
+{
+    struct holes holes = {.count = 0};
+    enum purge_result results[SPAN_PURGES * 32];
+    size_t bytes = 0;
+    for (size_t i = 0; i < count; i++)
+        add_holes(&holes, spans[i], kind);
+    purge_ranges(holes.ranges, holes.count, kind, results, &bytes);
+    for (size_t i = 0; i < holes.count; i++) {
+        struct span *span = holes.places[i].span;
+        if (results[i] == PURGE_REFUSED)
+            continue;
+        span->purged |= holes.places[i].pages;
+        span->lazy &= ~holes.places[i].pages;
+        if (results[i] == PURGE_LAZY)
+            span->lazy |= holes.places[i].pages;
     }
     return bytes;
 }

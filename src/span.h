@@ -1,27 +1,30 @@
 /* span.h: a run of pages cut into blocks of one size class. Which blocks are free is told by a
  * bitmap in the span's record, never by anything in the blocks.
  *
- * All of a span but its owner is touched under the mutex of the arena that owns it. The owner is
- * set once; who holds a block of the span may read it without a lock, since the span lives as long
- * as a block of it is out.
+ * All of a span but its owner is touched under the mutex of the arena that owns it. Another arena
+ * may become its owner, under the mutexes of both (arena.c). Who holds a block of the span may read
+ * the owner without a lock, since the span lives as long as a block of it is out, and must look
+ * again under the mutex.
  */
 #ifndef EBB_SPAN_H
 #define EBB_SPAN_H
 
 #include "chunk.h"
 #include "pagemap.h"
+#include "purge.h"
 #include "sizeclass.h"
 
 struct arena;
 
 struct span {
-    struct span *next, *previous; /* in the owner's list of spans with free blocks (arena.c) */
-    struct arena *owner; /* not first: it stays readable in a record that meta.c has back */
+    struct span *next, *previous; /* in one of the owner's lists of spans with free blocks */
+    struct arena *_Atomic owner; /* not first: it stays readable in a record that meta.c has back */
     char *base;
     struct chunk *chunk;
-    struct span *next_recent, *previous_recent; /* in the owner's list of spans that were used
-                                                   lately; see age (arena.c) */
-    uint64_t purged; /* bit i: the i-th whole OS page is given back, and no block in it is out */
+    struct span *newer, *older; /* in the owner's list of spans that were used lately, or of lazy
+                                   ones (ageing.c) */
+    uint64_t purged; /* bit i: the i-th whole OS page is given back, and no block in it is out … */
+    uint64_t lazy;   /* … and of those, the kernel was left to take it when it wants it */
     uint32_t sweep;  /* the last sweep that looked at it */
     uint8_t age;     /* SPAN_… */
     uint16_t free_count;
@@ -30,14 +33,20 @@ struct span {
     uint8_t pages;
     uint8_t words;      /* of the bitmap */
     uint8_t first_word; /* no block is free below this word */
+    uint8_t list;       /* SPAN_IN_… */
     uint64_t free[];    /* bit i: block i is free */
 };
+
+/* Which list of its owner's it is in, by its free blocks. It goes from dense to sparse when an
+ * eighth of them is free, and back when less than a sixteenth is. */
+enum { SPAN_IN_NONE, SPAN_IN_DENSE, SPAN_IN_SPARSE };
 
 /* How long since blocks of a span were taken or brought back. */
 enum {
     SPAN_SETTLED, /* two sweeps at least: its holes are purged, it is not in the list */
     SPAN_TOUCHED, /* not a sweep */
-    SPAN_RESTING  /* one sweep */
+    SPAN_RESTING, /* one sweep */
+    SPAN_LAZY     /* as SETTLED, but some of its holes are lazy: in a list of such */
 };
 
 /* What span_put can find wrong with a block. */
@@ -53,11 +62,18 @@ struct mistake {
 /* What to tell the user about it (text.h). */
 const char *span_error_text(enum span_error error);
 
-/* A span of free blocks for owner, entered into the page map; NULL when there is no memory. */
-struct span *span_create(struct arena *owner, unsigned class, struct chunk **home);
+/* A span of free blocks for owner, entered into the page map; NULL when there is no memory. *zero
+ * tells whether it reads as zero throughout. */
+struct span *span_create(struct arena *owner, unsigned class, bool *zero);
 
-/* Gives a span whose blocks are all free back to its chunk. */
-void span_destroy(struct span *span);
+/* Gives a large one, whose block is out, the length of another class, where it stands; false, and
+ * nothing changed, when that cannot be. */
+bool span_resize(struct span *span, unsigned class);
+
+/* Gives a span whose blocks are all free back to its chunk. rested: nobody has used them for a
+ * while.
+ */
+void span_destroy(struct span *span, bool rested);
 
 /* Takes up to `wanted` free blocks, lowest first, and stores them downwards from end: the lowest
  * is end[-1]. Returns how many. */
@@ -69,9 +85,34 @@ size_t span_take(struct span *span, void **end, size_t wanted);
  * a mistake. */
 size_t span_put(struct span *span, void *const *blocks, size_t count, struct mistake *mistake);
 
-/* Gives back the OS pages in which no block is out, and returns their bytes. At most 64 pages: a
- * short hold for the mutex. */
-size_t span_purge_holes(struct span *span);
+/* Spans whose holes are purged together, of up to 64 OS pages each: a short hold for the mutex. */
+#define SPAN_PURGES 4
+
+/* Gives back the OS pages in which no block is out, and returns their bytes. */
+size_t span_purge_holes(struct span *const *spans, size_t count, enum sweep_kind kind);
+
+/* True for a span of one block, which has no part that is free while it lives: it is in no list. */
+static inline bool span_is_large(const struct span *span)
+{
+    return span->capacity == 1;
+}
+
+static inline struct arena *span_owner(const struct span *span)
+{
+    /* Acquire: pairs with the release that made it the owner; it may be a new arena. */
+    return atomic_load_explicit(&span->owner, memory_order_acquire);
+}
+
+/* Bytes that are given back, lazily or not, while the span lives; of those, lazily. */
+static inline size_t span_hole_bytes(const struct span *span)
+{
+    return (size_t)__builtin_popcountll(span->purged) * os_page_size;
+}
+
+static inline size_t span_lazy_bytes(const struct span *span)
+{
+    return (size_t)__builtin_popcountll(span->lazy) * os_page_size;
+}
 
 static inline bool span_holds(const struct span *span, const void *block)
 {

@@ -3,6 +3,7 @@
 #include "arenas.h"
 #include "chunk.h"
 #include "huge.h"
+#include "lone.h"
 #include "meta.h"
 #include "options.h"
 #include "os.h"
@@ -14,23 +15,8 @@
 /* Spans' bytes that are no blocks, and blocks in mail, count as what they were taken from. */
 struct sums {
     struct stats *stats;
-    size_t span_bytes, free_bytes;
+    size_t span_bytes, large_span_bytes, free_bytes, hole_bytes, lazy_bytes, small_cached;
 };
-
-static void add_arena(struct arena *arena, bool owned, void *context)
-{
-    struct sums *sums = context;
-    struct stats *stats = sums->stats;
-    sums->span_bytes += arena->span_bytes;
-    sums->free_bytes += arena->free_bytes;
-    if (owned)
-        stats->small_cached += cache_bytes(arena);
-    stats->spans += arena->spans;
-    stats->refills += arena->refills;
-    stats->flushes += arena->flushes;
-    stats->foreign_frees += arena->foreign_frees;
-    stats->takeovers += arena->takeovers;
-}
 
 /* Subtraction of figures that were taken one after another. */
 static size_t less(size_t whole, size_t part)
@@ -38,28 +24,57 @@ static size_t less(size_t whole, size_t part)
     return whole > part ? whole - part : 0;
 }
 
+static void add_arena(struct arena *arena, bool owned, void *context)
+{
+    struct sums *sums = context;
+    struct stats *stats = sums->stats;
+    sums->span_bytes += arena->span_bytes;
+    sums->free_bytes += arena->free_bytes;
+    sums->hole_bytes += arena->hole_bytes;
+    sums->lazy_bytes += arena->lazy_bytes;
+    struct cache_large large = {0, 0};
+    size_t cached = owned ? cache_bytes(arena, &large) : 0;
+    stats->cached += cached;
+    sums->small_cached += cached - large.bytes;
+    sums->large_span_bytes += arena->large_bytes;
+    stats->large_live += less(arena->large_bytes, large.bytes);
+    stats->large_blocks += less(arena->large_spans, large.blocks);
+    stats->spans += arena->spans;
+    stats->refills += arena->refills;
+    stats->flushes += arena->flushes;
+    stats->foreign_frees += arena->foreign_frees;
+    stats->takeovers += arena->takeovers;
+    stats->borrowed_spans += arena->borrowed_spans;
+}
+
 void stats_collect(struct stats *stats)
 {
     *stats = (struct stats){.arenas = arenas_count()};
-    struct sums sums = {stats, 0, 0};
+    struct sums sums = {.stats = stats};
     struct chunk_totals chunks;
     struct huge_totals huge;
+    bool entered = lone_enter();
     takeover_visit_all(add_arena, &sums);
     chunk_count(&chunks);
     huge_count(&huge);
-    stats->small_live = less(sums.span_bytes, sums.free_bytes + stats->small_cached);
-    stats->small_free = less(less(less(chunks.mapped_bytes, chunks.free_bytes), chunks.large_bytes),
-                             stats->small_live + stats->small_cached);
-    stats->large_live = chunks.large_bytes;
-    stats->large_blocks = chunks.large_blocks;
+    stats->metadata = meta_used_bytes();
+    size_t meta_mapped = meta_mapped_bytes();
+    lone_leave(entered);
+    stats->small_live =
+        less(sums.span_bytes, sums.large_span_bytes + sums.free_bytes + sums.small_cached);
+    stats->large_live += chunks.large_bytes;
+    stats->large_blocks += chunks.large_blocks;
+    stats->small_free =
+        less(less(chunks.mapped_bytes, chunks.free_bytes),
+             stats->small_live + stats->large_live + stats->cached + sums.hole_bytes);
+    stats->holes = sums.hole_bytes - sums.lazy_bytes;
     stats->huge_live = huge.live_bytes;
     stats->huge_blocks = huge.live_blocks;
     stats->huge_kept = huge.kept_bytes;
     stats->pages_dirty = chunks.dirty_bytes;
     stats->pages_clean = less(chunks.free_bytes, chunks.dirty_bytes + chunks.lazy_bytes);
-    stats->pages_lazy = chunks.lazy_bytes;
-    stats->metadata = meta_used_bytes();
-    stats->mapped = chunks.mapped_bytes + huge.live_bytes + huge.kept_bytes + meta_mapped_bytes();
+    stats->pages_lazy = chunks.lazy_bytes + sums.lazy_bytes;
+    stats->mapped = chunks.mapped_bytes + huge.live_bytes + huge.kept_bytes + meta_mapped;
     stats->resident = os_resident_bytes();
     stats->purged = purge_bytes();
     stats->purge_calls = purge_calls();
@@ -96,8 +111,9 @@ void stats_print(void)
     print_bytes("live, small blocks", stats.small_live, "up to 32 KiB each");
     print_bytes("live, large blocks", stats.large_live, "32 KiB to 4 MiB each");
     print_bytes("live, huge blocks", stats.huge_live, "over 4 MiB each");
-    print_bytes("cached by threads", stats.small_cached, "free, ready for reuse");
+    print_bytes("cached by threads", stats.cached, "free, ready for reuse");
     print_bytes("free in spans", stats.small_free, "between live blocks");
+    print_bytes("holes in spans, given back", stats.holes, "addresses only");
     print_bytes("free pages, resident", stats.pages_dirty, "given back if not reused soon");
     print_bytes("free pages, left to kernel", stats.pages_lazy, "resident until it wants them");
     print_bytes("free pages, given back", stats.pages_clean, "addresses only");
@@ -115,6 +131,7 @@ void stats_print(void)
     print_count("cache refills", stats.refills, "");
     print_count("cache flushes", stats.flushes, "");
     print_count("blocks freed elsewhere", stats.foreign_frees, "by a thread not their owner");
-    print_count("takeovers", stats.takeovers, "");
+    print_count("spans taken over", stats.borrowed_spans, "by arenas that needed one");
+    print_count("takeovers", stats.takeovers, "of caches");
     print_options();
 }

@@ -1,13 +1,26 @@
 #include "takeover.h"
 
+#include "ageing.h"
 #include "arenas.h"
+#include "lone.h"
 #include "os.h"
 
 /* Arenas taken over with one membarrier. */
 #define VISIT_BATCH 16
 
-/* Spans whose holes are purged while a mutex is held: some 50 µs. */
-#define HOLES_PER_HOLD 8
+/* What a sweep does at most while it holds arenas: one of them may be wanted by its owner, who was
+ * quiet until now, or is not quiet at all. Arenas at a time, and blocks out of the cache of each;
+ * of spans with holes, SPAN_PURGES. */
+#define SWEEP_BATCH 4
+#define FLUSHED_PER_HOLD 512
+
+/* For so many sweeps an owner must not have called for blocks or brought any back before his cache
+ * is emptied. */
+#define QUIET_SWEEPS 2
+
+/* How often a sweep comes back to an arena whose cache was not empty after one hold: more often
+ * than it takes for a full one, and not for ever to one that is filled as fast as it is emptied. */
+#define FLUSHES_MOST 256
 
 /* How long a visitor waits for an owner in the middle of its few instructions, who must have been
  * descheduled there: yields first, then sleeps of 50 µs. */
@@ -35,32 +48,40 @@ static bool wait_for_owner(struct arena *arena, unsigned sleeps)
     return false;
 }
 
-static void visit_and_open(struct arena *arena, bool owned,
+/* True when somebody waited for the arena. */
+static bool visit_and_open(struct arena *arena, bool owned,
                            void (*visit)(struct arena *, bool, void *), void *context)
 {
     arena->takeovers++;
     visit(arena, owned, context);
     cache_open(arena);
+    bool awaited = lock_is_awaited(&arena->mutex);
     lock_release(&arena->mutex);
+    return awaited;
 }
 
 /* Arenas that were closed and are locked: first those that are at rest, so that none of them waits
  * for an owner who is stuck in the middle. Without membarrier only the caller's own cache is out
- * of use for certain. */
-static void visit_batch(struct arena **batch, size_t count, unsigned sleeps,
+ * of use for certain. True when somebody waited for one of them. */
+static bool visit_batch(struct arena **batch, size_t count, unsigned sleeps,
                         void (*visit)(struct arena *, bool, void *), void *context)
 {
     bool barrier = count != 0 && os_has_barrier() && os_barrier_all();
+    bool awaited = false;
     size_t busy = 0;
     for (size_t i = 0; i < count; i++) {
-        bool ours = barrier || batch[i] == arena_self;
-        if (ours && cache_is_busy(&batch[i]->cache))
-            batch[busy++] = batch[i];
-        else
-            visit_and_open(batch[i], ours, visit, context);
+        struct arena *arena = batch[i];
+        bool ours = barrier || arena == arena_self;
+        if (ours && cache_is_busy(&arena->cache)) {
+            batch[i] = batch[busy];
+            batch[busy++] = arena;
+        } else {
+            awaited |= visit_and_open(arena, ours, visit, context);
+        }
     }
     for (size_t i = 0; i < busy; i++)
-        visit_and_open(batch[i], wait_for_owner(batch[i], sleeps), visit, context);
+        awaited |= visit_and_open(batch[i], wait_for_owner(batch[i], sleeps), visit, context);
+    return awaited;
 }
 
 void takeover_visit_all(void (*visit)(struct arena *arena, bool owned, void *context),
@@ -82,31 +103,6 @@ void takeover_visit_all(void (*visit)(struct arena *arena, bool owned, void *con
     lock_release(&visit_lock);
 }
 
-static void flush_visited(struct arena *arena, bool owned, void *context)
-{
-    if (owned) {
-        cache_flush(arena, false, context);
-        cache_shrink(arena);
-    } else {
-        arena_drain(arena, context);
-    }
-}
-
-void takeover_flush_all(void)
-{
-    struct mistake mistake = {SPAN_FINE, NULL};
-    takeover_visit_all(flush_visited, &mistake);
-    /* What one visit brought to the mailbox of an arena that had been visited before. */
-    for (struct arena *arena = arenas_first(); arena != NULL; arena = arenas_next(arena)) {
-        if (mailbox_is_empty(&arena->mailbox))
-            continue;
-        lock_acquire(&arena->mutex);
-        arena_drain(arena, &mistake);
-        lock_release(&arena->mutex);
-    }
-    arena_abort_on(&mistake);
-}
-
 /* ---- Sweeps ---------------------------------------------------------------------------------- */
 
 static uint64_t arena_calls(const struct arena *arena)
@@ -114,60 +110,145 @@ static uint64_t arena_calls(const struct arena *arena)
     return arena->refills + arena->flushes;
 }
 
-/* Under the mutex: true when the arena's owner let it be since the last sweep. */
-static bool is_quiet(struct arena *arena)
+/* Under the mutex: true when the arena's owner has let it be since the last sweep looked. */
+static bool is_untouched(const struct arena *arena)
 {
-    bool quiet = arena->calls_seen == arena_calls(arena);
+    return arena->calls_seen == arena_calls(arena);
+}
+
+/* Under the mutex, once a sweep. */
+static void look_at(struct arena *arena)
+{
+    arena->quiet_sweeps = is_untouched(arena) ? arena->quiet_sweeps + 1 : 0;
     arena->calls_seen = arena_calls(arena);
-    return quiet;
 }
 
 /* Nothing for a sweep to bring back: a cache without any room holds nothing, and without membarrier
  * what it holds is out of reach. */
-static bool is_empty(struct arena *arena)
+static bool is_empty(const struct arena *arena)
 {
-    return (arena->limit_bytes == 0 || !os_has_barrier()) && mailbox_is_empty(&arena->mailbox);
+    return ((arena->limit_bytes == 0 && arena->large_limit_bytes == 0) || !os_has_barrier()) &&
+           !arena_has_mail(arena);
 }
 
-/* Locks and closes the next arenas that are worth it; moves *arena on behind them. */
-static size_t close_quiet(struct arena **arena, struct arena **batch)
+/* Locks and closes an arena if it is worth it: if it is quiet, or all are wanted. */
+static bool close_if_worth(struct arena *arena, bool all, bool again)
+{
+    if (all)
+        lock_acquire(&arena->mutex);
+    else if (!lock_try(&arena->mutex))
+        return false; /* not quiet */
+    if (!again)
+        look_at(arena);
+    bool quiet = is_untouched(arena) && arena->quiet_sweeps >= QUIET_SWEEPS;
+    bool worth = (all || quiet) && !is_empty(arena);
+    if (worth)
+        cache_close(arena);
+    else
+        lock_release(&arena->mutex);
+    return worth;
+}
+
+/* The next arenas of which that is true; moves *arena on behind them. */
+static size_t close_next(struct arena **arena, struct arena **batch, bool all)
 {
     size_t count = 0;
-    for (; *arena != NULL && count < VISIT_BATCH; *arena = arenas_next(*arena)) {
-        if (!lock_try(&(*arena)->mutex))
-            continue; /* not quiet */
-        if (is_quiet(*arena) && !is_empty(*arena)) {
-            cache_close(*arena);
+    for (; *arena != NULL && count < SWEEP_BATCH; *arena = arenas_next(*arena))
+        if (close_if_worth(*arena, all, false))
             batch[count++] = *arena;
-        } else {
-            lock_release(&(*arena)->mutex);
-        }
-    }
     return count;
 }
 
-void takeover_sweep_quiet(void)
+/* Of those that were closed, the ones of which it is still true: unless all are wanted, those whose
+ * owners have not come back. */
+static size_t close_again(struct arena **batch, size_t count, bool all)
 {
-    struct arena *batch[VISIT_BATCH];
+    size_t still = 0;
+    for (size_t i = 0; i < count; i++)
+        if (close_if_worth(batch[i], all, true))
+            batch[still++] = batch[i];
+    return still;
+}
+
+struct flush {
+    struct mistake mistake;
+    bool more; /* something was left in one of the caches for another hold */
+};
+
+static void flush_some(struct arena *arena, bool owned, void *context)
+{
+    struct flush *flush = context;
+    arena->rested = arena->quiet_sweeps >= QUIET_SWEEPS;
+    if (!owned)
+        arena_drain(arena, &flush->mistake);
+    else if (cache_flush(arena, FLUSHED_PER_HOLD, false, &flush->mistake))
+        cache_shrink(arena);
+    else
+        flush->more = true;
+    arena->rested = false;
+}
+
+void takeover_flush(bool all)
+{
+    struct arena *batch[SWEEP_BATCH];
+    struct flush flush = {{SPAN_FINE, NULL}, false};
+    struct arena *next = arenas_first();
+    size_t count = 0;
+    for (unsigned times = 0; flush.more || next != NULL; times++) {
+        lone_visit_begin();
+        lock_acquire(&visit_lock);
+        bool again = flush.more && times < FLUSHES_MOST;
+        if (!again)
+            times = 0;
+        count = again ? close_again(batch, count, all) : close_next(&next, batch, all);
+        flush.more = false;
+        bool awaited = visit_batch(batch, count, all ? WAIT_SLEEPS_VISIT : 0, flush_some, &flush);
+        lock_release(&visit_lock);
+        lone_visit_end();
+        lock_give_way(awaited);
+    }
+    arena_abort_on(&flush.mistake);
+}
+
+static bool drain_all(struct mistake *mistake)
+{
+    bool any = false;
+    for (struct arena *arena = arenas_first(); arena != NULL; arena = arenas_next(arena)) {
+        lone_visit_begin();
+        if (arena_has_mail(arena)) {
+            lock_acquire(&arena->mutex);
+            arena_drain(arena, mistake);
+            lock_release(&arena->mutex);
+            any = true;
+        }
+        lone_visit_end();
+    }
+    return any;
+}
+
+/* Twice at most: mail that has to go on may go to an arena that was drained before. */
+void takeover_drain(void)
+{
     struct mistake mistake = {SPAN_FINE, NULL};
-    lock_acquire(&visit_lock);
-    for (struct arena *arena = arenas_first(); arena != NULL;)
-        visit_batch(batch, close_quiet(&arena, batch), 0, flush_visited, &mistake);
-    lock_release(&visit_lock);
+    if (drain_all(&mistake))
+        drain_all(&mistake);
     arena_abort_on(&mistake);
 }
 
-size_t takeover_purge_holes(bool at_once)
+size_t takeover_purge_holes(enum sweep_kind kind)
 {
     static uint32_t sweep; /* under the caller's lock */
     size_t bytes = 0;
     sweep++;
     for (struct arena *arena = arenas_first(); arena != NULL; arena = arenas_next(arena)) {
         for (bool more = true; more;) {
+            lone_visit_begin();
             lock_acquire(&arena->mutex);
-            for (int i = 0; i < HOLES_PER_HOLD && more; i++)
-                more = arena_age_span(arena, sweep, at_once, &bytes);
+            more = ageing_sweep(arena, sweep, kind, &bytes);
+            bool awaited = lock_is_awaited(&arena->mutex);
             lock_release(&arena->mutex);
+            lone_visit_end();
+            lock_give_way(awaited);
         }
     }
     return bytes;
@@ -178,8 +259,7 @@ bool takeover_any_unswept(void)
     bool any = false;
     for (struct arena *arena = arenas_first(); arena != NULL && !any; arena = arenas_next(arena)) {
         lock_acquire(&arena->mutex);
-        any = arena->calls_seen != arena_calls(arena) || !is_empty(arena) ||
-              arena->oldest_recent != NULL;
+        any = !is_untouched(arena) || !is_empty(arena) || arena->recent.oldest != NULL;
         lock_release(&arena->mutex);
     }
     return any;

@@ -12,16 +12,20 @@
 void takeover_visit_all(void (*visit)(struct arena *arena, bool owned, void *context),
                         void *context);
 
-/* Brings every cached block of every arena back to its span, and all mail. */
-void takeover_flush_all(void);
+/* Takes over the arenas whose owners have not called for a block or brought one back since the last
+ * time, or all, and empties their caches and mailboxes. Waits for nobody, or, for all, 20 ms for an
+ * owner who is stopped in the middle. A hold on an arena is short (takeover.c: SWEEP_BATCH). By
+ * those who may sweep. */
+void takeover_flush(bool all);
 
-/* The purger's part: takes over the arenas whose owners have not called for a block or brought one
- * back since the last time, and empties their caches and mailboxes. Waits for nobody. */
-void takeover_sweep_quiet(void);
+/* All mail to where it belongs: what one visit of takeover_flush brought to the mailbox of an arena
+ * that had been visited before. */
+void takeover_drain(void);
 
 /* Gives back the OS pages between live blocks in spans of which nothing was taken or brought back
- * for two sweeps, or in all when at_once. One caller at a time. Returns bytes. */
-size_t takeover_purge_holes(bool at_once);
+ * for two sweeps; unless the kind is SWEEP_OLD, in all that were used lately. One caller at a time.
+ * Returns bytes. */
+size_t takeover_purge_holes(enum sweep_kind kind);
 
 /* True when an arena was used since the last sweep, or holds something a sweep would bring back. */
 bool takeover_any_unswept(void);

@@ -49,13 +49,38 @@ static void mallopt_answers_0_or_1_and_breaks_nothing(void **state)
     free(kept);
 }
 
-/* Programs read 0 as an error: these are the two that they set most. */
-static void mallopt_accepts_the_usual_thresholds(void **state)
+static void mallopt_refuses_what_has_no_meaning_here(void **state)
 {
     (void)state;
-    assert_int_equal(mallopt(M_MMAP_THRESHOLD, 1 << 20), 1);
-    assert_int_equal(mallopt(M_TRIM_THRESHOLD, 1 << 20), 1);
-    assert_int_equal(mallopt(M_ARENA_MAX, 2), 1);
+    skip_on_other_malloc();
+    const int parameters[] = {M_MXFAST,  M_TOP_PAD, M_MMAP_THRESHOLD, M_MMAP_MAX, M_ARENA_TEST,
+                              M_PERTURB, M_NLBLKS,  M_GRAIN,          M_KEEP,     M_ARENA_MAX,
+                              0,         -100,      INT32_MIN,        INT32_MAX};
+    const int values[] = {0, 1, 3, 4096, INT32_MAX, -1};
+    for (size_t p = 0; p < sizeof parameters / sizeof *parameters; p++)
+        for (size_t v = 0; v < sizeof values / sizeof *values; v++)
+            if (mallopt(parameters[p], values[v]) != 0)
+                fail_msg("mallopt(%d, %d) was accepted", parameters[p], values[v]);
+    use_malloc();
+}
+
+/* A mistake is told, and ends the program: there is no other way. */
+static void mallopt_accepts_the_one_check_action_there_is(void **state)
+{
+    (void)state;
+    skip_on_other_malloc();
+    assert_int_equal(mallopt(M_CHECK_ACTION, 3), 1);
+    const int others[] = {0, 1, 2, 4, 5, 7, -1};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        assert_int_equal(mallopt(M_CHECK_ACTION, others[i]), 0);
+}
+
+static void mallopt_accepts_every_trim_threshold(void **state)
+{
+    (void)state;
+    const int values[] = {-1, 0, 1 << 20, 1 << 30, INT32_MAX};
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++)
+        assert_int_equal(mallopt(M_TRIM_THRESHOLD, values[i]), 1);
     use_malloc();
 }
 
@@ -87,6 +112,93 @@ static void release_blocks(void)
 static void assert_within_13_percent(size_t value, size_t expected)
 {
     assert_in_range(value, expected - expected * 13 / 100, expected + expected * 13 / 100);
+}
+
+/* ---- M_TRIM_THRESHOLD --------------------------------------------------------------------------
+ */
+
+/* More than the purge delay by far. */
+#define ALONE_SECONDS 2
+
+static size_t hold_large_blocks(void)
+{
+    for (int i = 0; i < 640; i++) {
+        child_check((held[i] = malloc(100 * KIB)) != NULL);
+        memset(held[i], 1, 100 * KIB);
+    }
+    return 640 * 100 * KIB;
+}
+
+static size_t hold_huge_blocks(void)
+{
+    for (int i = 0; i < 3; i++) {
+        child_check((held[i] = malloc(20 * MIB)) != NULL);
+        memset(held[i], 1, 20 * MIB);
+    }
+    return 60 * MIB;
+}
+
+static size_t hold_and_write_small_blocks(void)
+{
+    const size_t asked = hold_small_blocks();
+    for (int i = 0; i < held_count; i++)
+        memset(held[i], 1, 256);
+    return asked;
+}
+
+/* A process of its own: whatever it frees is left alone below the threshold, and when that is
+ * lowered, it is not. */
+static int rise_and_fall_below(int threshold)
+{
+    size_t (*const holds[])(void) = {hold_and_write_small_blocks, hold_large_blocks,
+                                     hold_huge_blocks};
+    memset(held, 0, sizeof held);
+    const size_t start = resident_bytes();
+    child_check(mallopt(M_TRIM_THRESHOLD, threshold) == 1);
+    for (size_t i = 0; i < sizeof holds / sizeof *holds; i++) {
+        const size_t asked = holds[i]();
+        const size_t peak = resident_bytes();
+        child_check(peak >= start + 48 * MIB && asked >= 48 * MIB);
+        release_blocks();
+        sleep(ALONE_SECONDS);
+        const size_t later = resident_bytes();
+        if (later + MIB < peak) {
+            dprintf(STDERR_FILENO, "load %zu, threshold %d: %zu KiB were given back", i, threshold,
+                    (peak - later) / KIB);
+            return 1;
+        }
+    }
+    child_check(mallopt(M_TRIM_THRESHOLD, 1 << 20) == 1);
+    /* More than a thread's cache holds, so that the call comes to the library's notice. */
+    for (int i = 0; i < 20; i++)
+        held[i] = malloc(opaque(100 * KIB));
+    for (int i = 0; i < 20; i++)
+        free(held[i]);
+    sleep(ALONE_SECONDS);
+    child_check(resident_bytes() <= start + 8 * MIB);
+    return 0;
+}
+
+static void assert_left_alone_below(const char *threshold)
+{
+    struct child_end end;
+    char *const arguments[] = {"/proc/self/exe", "threshold", (char *)threshold, NULL};
+    run_program(&end, arguments, environ);
+    assert_child_passed(&end);
+}
+
+static void a_process_below_its_trim_threshold_is_left_alone(void **state)
+{
+    (void)state;
+    skip_on_other_malloc();
+    assert_left_alone_below("1073741824");
+}
+
+static void a_process_without_a_trim_threshold_is_left_alone(void **state)
+{
+    (void)state;
+    skip_on_other_malloc();
+    assert_left_alone_below("-1");
 }
 
 static void mallinfo2_uordblks_follows_small_blocks_within_13_percent(void **state)
@@ -287,9 +399,11 @@ static void errno_is_kept_by_those_that_cannot_fail(void **state)
     assert_int_equal(errno, EDOM);
 }
 
-int main(void)
+int main(int argument_count, char **arguments)
 {
     require_library();
+    if (argument_count == 3 && strcmp(arguments[1], "threshold") == 0)
+        return rise_and_fall_below(atoi(arguments[2]));
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(mallinfo2_uordblks_follows_small_blocks_within_13_percent),
         cmocka_unit_test(mallinfo2_follows_large_and_huge_blocks_within_13_percent),
@@ -302,7 +416,11 @@ int main(void)
         cmocka_unit_test(malloc_stats_show_what_is_held),
         cmocka_unit_test(errno_is_kept_by_those_that_cannot_fail),
         /* Last, since on glibc they change what the numbers above mean. */
-        cmocka_unit_test(mallopt_accepts_the_usual_thresholds),
+        cmocka_unit_test(a_process_below_its_trim_threshold_is_left_alone),
+        cmocka_unit_test(a_process_without_a_trim_threshold_is_left_alone),
+        cmocka_unit_test(mallopt_refuses_what_has_no_meaning_here),
+        cmocka_unit_test(mallopt_accepts_the_one_check_action_there_is),
+        cmocka_unit_test(mallopt_accepts_every_trim_threshold),
         cmocka_unit_test(mallopt_answers_0_or_1_and_breaks_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

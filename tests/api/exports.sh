@@ -17,7 +17,8 @@ fi
 expected=$(
     printf '%s\n' aligned_alloc calloc free free_aligned_sized free_sized mallinfo mallinfo2 \
         malloc malloc_info malloc_stats malloc_trim malloc_usable_size mallopt memalign \
-        posix_memalign pvalloc realloc reallocarray valloc
+        posix_memalign pvalloc realloc reallocarray valloc \
+        setns unshare # not of memory: see src/namespaces.c
     for name in _Znwm _Znam _ZdlPv _ZdaPv _ZdlPvm _ZdaPvm; do
         printf '%s\n' "$name" "${name}St11align_val_t"
     done
@@ -31,10 +32,10 @@ exported=$(nm --dynamic --defined-only --format=posix "$EBB_LIB" | cut -d' ' -f1
 missing=$(comm -23 <(sort -u <<<"$expected") <(sort -u <<<"$exported"))
 extra=$(comm -13 <(sort -u <<<"$expected") <(grep -v '^ebb_' <<<"$exported" | sort -u))
 if [ -n "$missing" ]; then
-    echo "not exported:" $missing
+    echo "not exported: ${missing//$'\n'/ }"
 fi
 if [ -n "$extra" ]; then
-    echo "exported, and neither of the API nor named ebb_...:" $extra
+    echo "exported, and neither of the API nor named ebb_...: ${extra//$'\n'/ }"
 fi
 if ! grep -qx ebb_version <<<"$exported"; then
     missing=ebb_version

@@ -40,6 +40,41 @@ static int work(void)
     return 0;
 }
 
+/* Prints what the kernel was told about transparent huge pages where this address is. */
+static void print_huge_page_flags(const char *what, const void *address)
+{
+    char line[4096], flags[4096] = "";
+    FILE *maps = fopen("/proc/self/smaps", "r");
+    for (bool here = false; maps != NULL && fgets(line, sizeof line, maps) != NULL;) {
+        unsigned long start, end;
+        if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+            here = (uintptr_t)address >= start && (uintptr_t)address < end;
+        else if (here && strncmp(line, "VmFlags:", 8) == 0)
+            strcpy(flags, line);
+    }
+    if (maps != NULL)
+        fclose(maps);
+    fprintf(stderr, "%s:%s%s%s\n", what, flags[0] == '\0' ? " no flags" : "",
+            strstr(flags, " nh") != NULL ? " nh" : "", strstr(flags, " hg") != NULL ? " hg" : "");
+}
+
+/* Another child: 100,000 bytes are in a chunk, 20 MiB have a mapping of their own. */
+static int show_huge_pages(void)
+{
+    char *large = malloc(100000), *huge = malloc(20 * MIB);
+    if (large == NULL || huge == NULL)
+        return 1;
+    print_huge_page_flags("chunk", large);
+    print_huge_page_flags("huge block", huge);
+    huge = realloc(huge, 200 * MIB);
+    if (huge == NULL)
+        return 1;
+    print_huge_page_flags("larger", huge);
+    free(large);
+    free(huge);
+    return 0;
+}
+
 static void run_with(struct child_end *end, const char *variable)
 {
     char *const arguments[] = {self, "child", NULL};
@@ -82,12 +117,19 @@ static const struct option {
     const char *good[8];
     const char *bad[16];
 } options[] = {
+    {"EBBMALLOC_PURGE_SCHEDULE",
+     {"idle", "periodic", "immediate", "manual"},
+     {"", "never", "IDLE", "idle ", " idle", "idl", "idles", "idle,manual", "0", "3"}},
     {"EBBMALLOC_PURGE_ADVICE",
      {"dontneed", "free"},
      {"", "never", "DONTNEED", "dontneed ", " free", "freedom", "fre", "0", "1"}},
     {"EBBMALLOC_PURGE_DELAY",
      {"0", "1", "500", "500ms", "3600000"},
      {"", "soon", "-1", "+1", " 1", "1 ", "0x10", "1.5", "5 s", "5K", "ms", "3600001",
+      "18446744073709551616", "99999999999999999999999"}},
+    {"EBBMALLOC_PURGE_PERIOD",
+     {"1", "1000", "300ms", "1000 ms", "3600000"},
+     {"", "0", "0ms", "often", "-1", "+1", " 1", "1 ", "1.5", "5 s", "3600001",
       "18446744073709551616", "99999999999999999999999"}},
     {"EBBMALLOC_BACKGROUND_THREAD",
      {"auto", "off"},
@@ -96,6 +138,13 @@ static const struct option {
      {"0", "65536", "64K", "64k", "1M", "1MiB", "8MB", "64M"},
      {"", "much", "-1", "+1", " 1", "0 ", "1 K", "K", "1T", "1KK", "1.5M", "65M", "64Mi!",
       "16777216G", "18446744073709551616", "99999999999999999999999"}},
+    {"EBBMALLOC_SOFT_LIMIT",
+     {"0", "1", "64K", "512M", "2G", "131072G", "140737488355328"},
+     {"", "none", "-1", "+1", " 1", "0 ", "1 G", "G", "1T", "1.5G", "140737488355329", "131073G",
+      "18446744073709551616", "99999999999999999999999"}},
+    {"EBBMALLOC_HUGE_PAGES",
+     {"off", "on"},
+     {"", "ON", "auto", "on ", " off", "offf", "always", "0", "1"}},
 };
 enum { option_count = sizeof options / sizeof *options };
 
@@ -192,6 +241,29 @@ static void two_bad_values_give_two_lines(void **state)
     assert_non_null(strstr(end.words, "EBBMALLOC_THREAD_CACHE=y"));
 }
 
+static void assert_huge_pages(const char *variable, const char *expected)
+{
+    struct child_end end;
+    char *const arguments[] = {self, "huge pages", NULL};
+    char *const environment[] = {preload, (char *)variable, NULL};
+    run_program(&end, arguments, environment);
+    assert_child_passed(&end);
+    assert_string_equal(end.words, expected);
+}
+
+static void huge_pages_are_kept_out_of_chunks_or_asked_for(void **state)
+{
+    (void)state;
+    if (access("/sys/kernel/mm/transparent_hugepage", F_OK) != 0) {
+        print_message("this kernel has no transparent huge pages\n");
+        skip();
+    }
+    const char *const off = "chunk: nh\nhuge block:\nlarger:\n";
+    assert_huge_pages(NULL, off);
+    assert_huge_pages("EBBMALLOC_HUGE_PAGES=off", off);
+    assert_huge_pages("EBBMALLOC_HUGE_PAGES=on", "chunk: hg\nhuge block: hg\nlarger: hg\n");
+}
+
 static bool is_known(const char *name, size_t length)
 {
     for (int i = 0; i < option_count; i++)
@@ -223,6 +295,8 @@ int main(int argument_count, char **arguments)
 {
     if (argument_count == 2 && strcmp(arguments[1], "child") == 0)
         return work();
+    if (argument_count == 2 && strcmp(arguments[1], "huge pages") == 0)
+        return show_huge_pages();
     require_library();
     if (!on_ebbmalloc()) {
         puts("the options are ebbmalloc's own: nothing to test here");
@@ -237,6 +311,7 @@ int main(int argument_count, char **arguments)
         cmocka_unit_test(names_of_others_are_none_of_its_business),
         cmocka_unit_test(a_process_with_no_environment_but_the_preload_works),
         cmocka_unit_test(two_bad_values_give_two_lines),
+        cmocka_unit_test(huge_pages_are_kept_out_of_chunks_or_asked_for),
         cmocka_unit_test(the_options_tested_here_are_all_there_are),
     };
     return cmocka_run_group_tests(tests, find_paths, NULL);

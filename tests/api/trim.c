@@ -4,10 +4,12 @@
  */
 #include "support.h"
 
+#include <fcntl.h>
 #include <linux/membarrier.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <sys/syscall.h>
+#include <time.h>
 
 /*
  * What may stay of 200 MiB that came and went: descriptors and bitmaps of the spans, the page map,
@@ -115,6 +117,42 @@ static void a_second_trim_has_nothing_to_give(void **state)
         release(blocks, block_count);
         malloc_trim(0);
         assert_int_equal(malloc_trim(0), 0);
+        assert_int_equal(malloc_trim(0), 0);
+    }
+}
+
+/* Free, and given back, is not the same: of what nobody wrote to there is nothing to give. */
+static void trim_of_what_was_never_touched_says_that_it_gave_nothing(void **state)
+{
+    (void)state;
+    skip_on_other_malloc();
+    const size_t sizes[] = {33000, 100 * KIB, 3 * MIB, 20 * MIB};
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+        const size_t count = 64 * MIB / sizes[s];
+        malloc_trim(0);
+        for (size_t i = 0; i < count; i++)
+            blocks[i] = malloc(sizes[s]);
+        release(blocks, count);
+        const size_t freed = resident_bytes();
+        const int gave = malloc_trim(0);
+        const size_t trimmed = resident_bytes();
+        assert_int_equal(gave, 0);
+        assert_in_range(trimmed, freed - 64 * KIB, freed);
+    }
+}
+
+static void trim_of_a_single_touched_page_says_that_it_gave_something(void **state)
+{
+    (void)state;
+    skip_on_other_malloc();
+    const size_t sizes[] = {100 * KIB, 20 * MIB};
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+        malloc_trim(0);
+        char *block = malloc(sizes[s]);
+        block[sizes[s] / 2] = 1;
+        free(block);
+        const int gave = malloc_trim(0);
+        assert_int_equal(gave, 1);
         assert_int_equal(malloc_trim(0), 0);
     }
 }
@@ -326,6 +364,68 @@ static void memory_of_threads_that_are_gone_is_given_back(void **state)
     assert_int_equal(malloc_trim(0), 0);
 }
 
+/* ---- What was left to the kernel --------------------------------------------------------------
+ */
+
+/* The pages of this process that the kernel may take when it wants to, in bytes. */
+static size_t lazy_bytes(void)
+{
+    char text[4096];
+    const int file = open("/proc/self/smaps_rollup", O_RDONLY | O_CLOEXEC);
+    const ssize_t length = file < 0 ? -1 : read(file, text, sizeof text - 1);
+    child_check(length > 0 && close(file) == 0);
+    text[length] = '\0';
+    const char *found = strstr(text, "\nLazyFree:");
+    child_check(found != NULL);
+    return strtoull(found + strlen("\nLazyFree:"), NULL, 10) * KIB;
+}
+
+/* Chunks that are free throughout are unmapped, but for a spare one of 32 MiB: most of that. */
+static const size_t lazy_least = 16 * MIB;
+
+static size_t wait_until_lazy(void)
+{
+    for (int look = 0; look < 500 && lazy_bytes() < lazy_least; look++)
+        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+    child_check(lazy_bytes() >= lazy_least);
+    return lazy_bytes();
+}
+
+/* A process of its own: EBBMALLOC_PURGE_ADVICE=free, and sweeps that come soon. */
+static int be_lazy_and_trim(void)
+{
+    touch_tables(NULL);
+    malloc_trim(0);
+    const size_t before = resident_bytes(), kinds[] = {0, 100 * KIB};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        allocate(blocks, &block_count, load_bytes / 2, kinds[i]);
+        release(blocks, block_count);
+        child_check(resident_bytes() >= before + wait_until_lazy() - MIB);
+        child_check(malloc_trim(0) == 1);
+        child_check(lazy_bytes() <= 256 * KIB);
+        child_check(resident_bytes() <= before + may_stay);
+        child_check(malloc_trim(0) == 0);
+    }
+    return 0;
+}
+
+static void what_was_left_to_the_kernel_is_given_back_by_trim(void **state)
+{
+    (void)state;
+    skip_on_other_malloc();
+    struct child_end child;
+    char *const arguments[] = {"/proc/self/exe", "lazy", NULL};
+    char *delay = strdup(getenv("EBBMALLOC_PURGE_DELAY"));
+    setenv("EBBMALLOC_PURGE_DELAY", "30", 1);
+    setenv("EBBMALLOC_PURGE_ADVICE", "free", 1);
+    run_program(&child, arguments, environ);
+    unsetenv("EBBMALLOC_PURGE_ADVICE");
+    setenv("EBBMALLOC_PURGE_DELAY", delay, 1);
+    free(delay);
+    assert_child_passed(&child);
+    assert_string_equal(child.words, "");
+}
+
 /* Starts the program anew with a purge delay of an hour: what a trim finds is then not left to the
  * speed of the machine. Options are read once, before main. */
 static void keep_sweeps_out(char **arguments)
@@ -340,14 +440,17 @@ static void keep_sweeps_out(char **arguments)
 
 int main(int argument_count, char **arguments)
 {
-    (void)argument_count;
     require_library();
+    if (argument_count == 2 && strcmp(arguments[1], "lazy") == 0)
+        return be_lazy_and_trim();
     keep_sweeps_out(arguments);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(memory_of_small_blocks_is_given_back),
         cmocka_unit_test(memory_of_large_blocks_is_given_back),
         cmocka_unit_test(memory_of_huge_blocks_is_given_back),
         cmocka_unit_test(a_second_trim_has_nothing_to_give),
+        cmocka_unit_test(trim_of_what_was_never_touched_says_that_it_gave_nothing),
+        cmocka_unit_test(trim_of_a_single_touched_page_says_that_it_gave_something),
         cmocka_unit_test(errno_is_kept_by_trim),
         cmocka_unit_test(what_stays_does_not_grow_with_rounds),
         cmocka_unit_test(live_blocks_are_left_as_they_are),
@@ -356,6 +459,7 @@ int main(int argument_count, char **arguments)
         cmocka_unit_test(the_caches_of_many_sleeping_threads_are_emptied),
         cmocka_unit_test(memory_freed_by_other_threads_than_took_it_is_given_back),
         cmocka_unit_test(memory_of_threads_that_are_gone_is_given_back),
+        cmocka_unit_test(what_was_left_to_the_kernel_is_given_back_by_trim),
     };
     return cmocka_run_group_tests(tests, touch_tables, NULL);
 }

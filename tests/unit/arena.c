@@ -34,7 +34,7 @@ static int nothing_in_use(void **state)
     (void)state;
     ebb_malloc_trim(0);
     struct stats stats = collect();
-    bool clean = stats.small_live == 0 && stats.small_cached == 0 && stats.spans == 0 &&
+    bool clean = stats.small_live == 0 && stats.cached == 0 && stats.spans == 0 &&
                  stats.large_live == 0 && stats.huge_live == 0 && stats.small_free == 0;
     return clean ? 0 : -1;
 }
@@ -72,7 +72,7 @@ static void release(size_t count, size_t size)
 static void blocks_of_every_class_are_whole_and_apart(void **state)
 {
     (void)state;
-    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++) {
+    for (unsigned class = CLASS_FIRST; class <= CLASS_SMALL_LAST; class ++) {
         size_t size = sizeclasses[class].size, count = min_size(MANY, 2 * MiB / size);
         allocate(count, size);
         struct stats stats = collect();
@@ -97,12 +97,12 @@ enum { BIN_BYTES = 512 * 1024, BIN_BLOCKS = 2048, BIN_BLOCKS_LEAST = 4, FIRST_BY
 static void a_bin_keeps_no_more_than_its_limits(void **state)
 {
     (void)state;
-    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++) {
+    for (unsigned class = CLASS_FIRST; class <= CLASS_SMALL_LAST; class ++) {
         size_t size = sizeclasses[class].size, count = min_size(MANY, 4 * MiB / size);
         ebb_malloc_trim(0);
         allocate(count, size);
         release(count, size);
-        size_t cached = collect().small_cached;
+        size_t cached = collect().cached;
         assert_true(cached <= max_size(BIN_BYTES, BIN_BLOCKS_LEAST * size));
         assert_true(cached <= BIN_BLOCKS * size);
         assert_int_not_equal(cached, 0);
@@ -116,14 +116,14 @@ static void check_budget(size_t option)
     options.thread_cache = option;
     ebb_malloc_trim(0);
     for (int round = 0; round < 3; round++) {
-        for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++) {
+        for (unsigned class = CLASS_FIRST; class <= CLASS_SMALL_LAST; class ++) {
             size_t size = sizeclasses[class].size;
             allocate(min_size(MANY, 1 * MiB / size), size);
             release(min_size(MANY, 1 * MiB / size), size);
             if (round == 0)
                 first_limits += max_size(size, FIRST_BYTES);
         }
-        assert_true(collect().small_cached <= option + first_limits);
+        assert_true(collect().cached <= option + first_limits);
     }
 }
 
@@ -145,10 +145,91 @@ static void an_empty_span_goes_back_at_once(void **state)
     assert_true(collect().spans >= 2000 / 8);
     release(2000, 4096);
     /* What stays in the cache keeps its spans. */
-    size_t cached_blocks = collect().small_cached / 4096;
+    size_t cached_blocks = collect().cached / 4096;
     assert_true(collect().spans <= cached_blocks);
     ebb_malloc_trim(0);
     assert_int_equal(collect().spans, 0);
+}
+
+/* ---- Large blocks: spans of one block each
+ * -------------------------------------------------------
+ */
+
+static void large_blocks_are_cached_and_serve_again(void **state)
+{
+    (void)state;
+    for (size_t size = SMALL_MAX + 1; size <= LARGE_MAX; size += size / 3) {
+        char *block = ebb_malloc(size);
+        size_t usable = ebb_malloc_usable_size(block);
+        pattern_write(block, usable, size);
+        require(usable >= size && usable % PAGE_SIZE == 0);
+        require((uintptr_t)block % PAGE_SIZE == 0);
+        assert_int_equal(collect().large_live, usable);
+        assert_int_equal(collect().large_blocks, 1);
+        require(pattern_holds(block, usable, size));
+        ebb_free(block);
+        struct stats stats = collect();
+        assert_int_equal(stats.large_live, 0);
+        assert_int_equal(stats.large_blocks, 0);
+        assert_int_equal(stats.cached, usable);
+        assert_ptr_equal(ebb_malloc(size), block);
+        ebb_free(block);
+        ebb_malloc_trim(0);
+    }
+}
+
+/* A cached block serves a request that is a little smaller, and none that is much smaller. */
+static void a_larger_cached_block_serves_if_it_is_not_much_larger(void **state)
+{
+    (void)state;
+    unsigned class = sizeclass_of(1 * MiB);
+    char *block = ebb_malloc(sizeclasses[class].size);
+    ebb_free(block);
+    char *much_smaller = ebb_malloc(sizeclasses[class - 3].size);
+    char *smaller = ebb_malloc(sizeclasses[class - 2].size);
+    assert_ptr_not_equal(much_smaller, block);
+    assert_ptr_equal(smaller, block);
+    assert_int_equal(ebb_malloc_usable_size(smaller), 1 * MiB);
+    ebb_free(smaller);
+    ebb_free(much_smaller);
+}
+
+static void large_blocks_grow_and_shrink_where_they_stand(void **state)
+{
+    (void)state;
+    size_t size = 40000;
+    char *block = ebb_malloc(size);
+    pattern_write(block, size, 1);
+    for (size_t larger = 2 * size; larger <= LARGE_MAX; larger *= 2)
+        assert_ptr_equal(ebb_realloc(block, larger), block);
+    assert_int_equal(collect().large_live, ebb_malloc_usable_size(block));
+    assert_ptr_equal(ebb_realloc(block, 3 * PAGE_SIZE), block);
+    assert_int_equal(ebb_malloc_usable_size(block), 3 * PAGE_SIZE);
+    assert_int_equal(collect().large_live, 3 * PAGE_SIZE);
+    assert_true(pattern_holds(block, size, 1));
+    /* Not over a neighbour. */
+    char *next = ebb_malloc(3 * PAGE_SIZE);
+    require(next == block + 3 * PAGE_SIZE || next == block + 4 * PAGE_SIZE);
+    char *moved = ebb_realloc(block, LARGE_MAX);
+    assert_ptr_not_equal(moved, block);
+    assert_true(pattern_holds(moved, size, 1));
+    ebb_free(next);
+    ebb_free(moved);
+}
+
+static void large_blocks_of_calloc_are_zero_whoever_had_them_before(void **state)
+{
+    (void)state;
+    for (size_t size = SMALL_MAX + 1; size <= LARGE_MAX; size += size / 2) {
+        for (int round = 0; round < 3; round++) {
+            char *block = ebb_calloc(1, size);
+            require(reads_zero(block, size));
+            memset(block, 1, ebb_malloc_usable_size(block));
+            ebb_free(block);
+            if (round == 1)
+                ebb_malloc_trim(0);
+        }
+    }
 }
 
 /* ---- Blocks that other threads free -------------------------------------------------------------
@@ -215,6 +296,108 @@ static void mail_for_an_owner_whose_mutex_is_held_is_not_lost(void **state)
     assert_int_equal(collect().spans, 0);
 }
 
+/* ---- Spans that change their owner
+ * ---------------------------------------------------------------
+ */
+
+enum { LENT = 840, LENT_SIZE = 3000, WANTED = 400 };
+static char *wanted_blocks[WANTED];
+static pthread_barrier_t steps;
+
+/* Half of what the main thread made goes back to its spans, every other block. */
+static void leave_half_free(void)
+{
+    allocate(LENT, LENT_SIZE);
+    for (size_t i = 0; i < LENT; i += 2) {
+        ebb_free(blocks[i]);
+        blocks[i] = NULL;
+    }
+    ebb_malloc_trim(0);
+}
+
+static void *want_some(void *argument)
+{
+    for (size_t i = 0; i < WANTED; i++) {
+        wanted_blocks[i] = ebb_malloc(LENT_SIZE);
+        pattern_write(wanted_blocks[i], LENT_SIZE, i);
+    }
+    return argument;
+}
+
+static void check_and_free_wanted(void)
+{
+    for (size_t i = 0; i < WANTED; i++) {
+        require(pattern_holds(wanted_blocks[i], LENT_SIZE, i));
+        ebb_free(wanted_blocks[i]);
+    }
+}
+
+static void check_and_free_rest(void)
+{
+    for (size_t i = 1; i < LENT; i += 2) {
+        if (blocks[i] == NULL)
+            continue;
+        require(pattern_holds(blocks[i], LENT_SIZE, i));
+        ebb_free(blocks[i]);
+    }
+}
+
+static void spans_with_free_blocks_serve_another_thread(void **state)
+{
+    (void)state;
+    leave_half_free();
+    struct stats before = collect();
+    run_thread(want_some, NULL);
+    struct stats after = collect();
+    assert_int_equal(after.spans, before.spans); /* no new one */
+    assert_true(after.borrowed_spans > before.borrowed_spans);
+    check_and_free_wanted();
+    check_and_free_rest();
+    assert_int_equal(collect().small_live, 0);
+}
+
+enum { MAILED = 200 };
+
+/* With the owner's mutex held by the main thread: mail. Then his spans are taken over. */
+static void *mail_then_want_some(void *argument)
+{
+    for (size_t i = 1; i < 2 * MAILED; i += 2) {
+        ebb_free(blocks[i]);
+        blocks[i] = NULL;
+    }
+    pthread_barrier_wait(&steps);
+    pthread_barrier_wait(&steps);
+    want_some(argument);
+    pthread_barrier_wait(&steps);
+    pthread_barrier_wait(&steps);
+    return argument;
+}
+
+static void mail_for_a_span_that_has_moved_reaches_its_owner(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    leave_half_free();
+    size_t borrowed = collect().borrowed_spans;
+    main_arena = arena_self;
+    require(pthread_barrier_init(&steps, NULL, 2) == 0);
+    lock_acquire(&main_arena->mutex);
+    require(pthread_create(&thread, NULL, mail_then_want_some, NULL) == 0);
+    pthread_barrier_wait(&steps);
+    lock_release(&main_arena->mutex);
+    pthread_barrier_wait(&steps);
+    pthread_barrier_wait(&steps);
+    require(!mailbox_is_empty(&main_arena->mailbox));
+    require(collect().borrowed_spans > borrowed);
+    ebb_malloc_trim(0);
+    require(!arena_has_mail(main_arena));
+    pthread_barrier_wait(&steps);
+    require(pthread_join(thread, NULL) == 0);
+    assert_int_equal(collect().small_live, (LENT / 2 - MAILED + WANTED) * 3072);
+    check_and_free_wanted();
+    check_and_free_rest();
+}
+
 /* ---- Threads come and go
  * --------------------------------------------------------------------------- */
 
@@ -229,9 +412,11 @@ static void threads_one_after_another_share_one_arena(void **state)
 {
     (void)state;
     run_thread(live_and_end, NULL);
+    ebb_malloc_trim(0);
     size_t arenas = arenas_count(), mapped = collect().metadata;
     for (int i = 0; i < 2000; i++)
         run_thread(live_and_end, NULL);
+    ebb_malloc_trim(0);
     assert_int_equal(arenas_count(), arenas);
     assert_int_equal(collect().metadata, mapped);
 }
@@ -272,7 +457,7 @@ static void the_cache_of_a_thread_that_ended_is_empty(void **state)
     (void)state;
     ebb_malloc_trim(0);
     run_thread(live_and_end, NULL);
-    assert_int_equal(collect().small_cached, 0);
+    assert_int_equal(collect().cached, 0);
     assert_int_equal(collect().spans, 0);
 }
 
@@ -324,7 +509,7 @@ static void destructors_that_run_late_can_allocate_and_free(void **state)
 static void *cache_some_and_sleep(void *argument)
 {
     for (size_t i = 0; i < 50; i++)
-        blocks[i] = ebb_malloc(1000);
+        blocks[i] = memset(ebb_malloc(1000), 1, 1000);
     for (size_t i = 0; i < 50; i++)
         ebb_free(blocks[i]);
     pthread_barrier_wait(&meeting);
@@ -340,9 +525,9 @@ static void trim_empties_the_cache_of_a_thread_that_sleeps(void **state)
     require(pthread_barrier_init(&meeting, NULL, 2) == 0);
     require(pthread_create(&thread, NULL, cache_some_and_sleep, NULL) == 0);
     pthread_barrier_wait(&meeting);
-    size_t cached = collect().small_cached;
+    size_t cached = collect().cached;
     int given_back = ebb_malloc_trim(0);
-    size_t left = collect().small_cached, spans = collect().spans;
+    size_t left = collect().cached, spans = collect().spans;
     pthread_barrier_wait(&meeting);
     require(pthread_join(thread, NULL) == 0);
     assert_int_not_equal(cached, 0);
@@ -360,11 +545,11 @@ static void without_a_barrier_the_cache_of_a_thread_that_sleeps_is_left_alone(vo
     require(pthread_barrier_init(&meeting, NULL, 2) == 0);
     require(pthread_create(&thread, NULL, cache_some_and_sleep, NULL) == 0);
     pthread_barrier_wait(&meeting);
-    size_t cached = collect().small_cached;
+    size_t cached = collect().cached;
     refuse(KIND(OS_CALL_BARRIER), 1, SIZE_MAX);
     ebb_malloc_trim(0);
     refuse_none();
-    size_t left = collect().small_cached;
+    size_t left = collect().cached;
     pthread_barrier_wait(&meeting);
     require(pthread_join(thread, NULL) == 0);
     assert_int_not_equal(refused_count(), 0);
@@ -489,9 +674,15 @@ int main(void)
         TEST(a_bin_keeps_no_more_than_its_limits),
         TEST(all_bins_together_stay_within_the_option),
         TEST(an_empty_span_goes_back_at_once),
+        TEST(large_blocks_are_cached_and_serve_again),
+        TEST(a_larger_cached_block_serves_if_it_is_not_much_larger),
+        TEST(large_blocks_grow_and_shrink_where_they_stand),
+        TEST(large_blocks_of_calloc_are_zero_whoever_had_them_before),
         TEST(blocks_freed_elsewhere_return_to_their_owner),
         TEST(blocks_of_a_thread_that_ended_can_be_used_and_freed),
         TEST(mail_for_an_owner_whose_mutex_is_held_is_not_lost),
+        TEST(spans_with_free_blocks_serve_another_thread),
+        TEST(mail_for_a_span_that_has_moved_reaches_its_owner),
         TEST(threads_one_after_another_share_one_arena),
         TEST(a_crowd_makes_an_arena_each_and_the_next_crowd_none),
         TEST(the_cache_of_a_thread_that_ended_is_empty),

@@ -14,7 +14,7 @@
 /* Pages made accessible at a time (chunk.c). */
 enum { COMMIT_STEP = 64 };
 
-static struct chunk *home;
+enum { SWEEP_KINDS = SWEEP_NOW + 1 };
 
 static int start(void **state)
 {
@@ -42,15 +42,14 @@ static int no_chunks(void **state)
 {
     (void)state;
     options.advice = ADVICE_DONTNEED;
-    chunk_sweep(true, 0);
-    home = NULL;
+    chunk_sweep(SWEEP_ALL, 0);
     return mapped_bytes() == 0 ? 0 : -1;
 }
 
 static struct run take(size_t pages)
 {
     struct run run;
-    assert_true(chunk_take(&home, pages, 1, &run));
+    assert_true(chunk_take(pages, 1, &run));
     assert_int_equal(run.pages, pages);
     assert_ptr_equal(run.start, run.chunk->base + run.first * PAGE_SIZE);
     assert_ptr_equal(pagemap_chunk(run.start), run.chunk);
@@ -95,7 +94,7 @@ static void runs_stand_at_every_alignment_that_is_asked_for(void **state)
     for (size_t alignment = 1; alignment <= CHUNK_PAGES; alignment *= 2) {
         struct run runs[2];
         for (size_t i = 0; i < 2; i++) {
-            assert_true(chunk_take(&home, 3, alignment, &runs[i]));
+            assert_true(chunk_take(3, alignment, &runs[i]));
             assert_int_equal((uintptr_t)runs[i].start % (alignment * PAGE_SIZE), 0);
             memset(runs[i].start, 1, bytes_of(&runs[i]));
         }
@@ -104,29 +103,28 @@ static void runs_stand_at_every_alignment_that_is_asked_for(void **state)
     }
 }
 
-static void home_is_preferred_and_then_what_others_have_free(void **state)
+static void the_first_chunk_that_can_gives_a_run(void **state)
 {
     (void)state;
-    struct chunk *other_home = NULL;
-    struct run whole = take(CHUNK_PAGES - 1), second;
-    assert_true(chunk_take(&other_home, CHUNK_PAGES, 1, &second));
-    assert_ptr_not_equal(whole.chunk, second.chunk);
-    assert_ptr_equal(other_home, second.chunk);
-    chunk_give(second.chunk, 0, CHUNK_PAGES);
-    /* Both have a page; each home gives its own. */
-    struct run mine = take(1), theirs;
-    assert_true(chunk_take(&other_home, 1, 1, &theirs));
-    assert_ptr_equal(mine.chunk, whole.chunk);
-    assert_ptr_equal(theirs.chunk, second.chunk);
-    /* Home is full now: the other chunk serves, and becomes home. */
-    struct run next = take(1);
+    struct run first = take(CHUNK_PAGES), second = take(CHUNK_PAGES), third = take(CHUNK_PAGES);
+    assert_int_equal(mapped_bytes(), 3 * CHUNK_SIZE);
+    /* Whichever comes back last: it is the first in the list that serves. */
+    give(&third);
+    give(&first);
+    give(&second);
+    struct run most = take(CHUNK_PAGES - 1), page = take(1), next = take(1), large = take(16);
+    assert_ptr_equal(most.chunk, first.chunk);
+    assert_ptr_equal(page.chunk, first.chunk);
     assert_ptr_equal(next.chunk, second.chunk);
-    assert_ptr_equal(home, second.chunk);
-    assert_int_equal(mapped_bytes(), 2 * CHUNK_SIZE);
-    give(&whole);
-    give(&mine);
-    give(&theirs);
+    assert_ptr_equal(large.chunk, second.chunk);
+    give(&most);
+    struct run again = take(16);
+    assert_ptr_equal(again.chunk, first.chunk);
+    assert_int_equal(mapped_bytes(), 3 * CHUNK_SIZE);
+    give(&page);
     give(&next);
+    give(&large);
+    give(&again);
 }
 
 static void a_run_is_extended_only_into_free_pages(void **state)
@@ -214,8 +212,8 @@ static void a_refused_commit_loses_no_pages(void **state)
     (void)state;
     struct run run;
     refuse(KIND(OS_CALL_COMMIT), 1, SIZE_MAX);
-    bool taken = chunk_take(&home, 1, 1, &run);
-    bool taken_whole = chunk_take(&home, CHUNK_PAGES, 1, &run);
+    bool taken = chunk_take(1, 1, &run);
+    bool taken_whole = chunk_take(CHUNK_PAGES, 1, &run);
     refuse_none();
     assert_false(taken);
     assert_false(taken_whole);
@@ -244,7 +242,7 @@ static void without_addresses_there_is_no_run_and_later_there_is(void **state)
     struct run run;
     for (size_t call = 1; call <= 2; call++) {
         refuse(KIND(OS_CALL_MAP), call, SIZE_MAX);
-        bool taken = chunk_take(&home, 1, 1, &run);
+        bool taken = chunk_take(1, 1, &run);
         refuse_none();
         if (!taken)
             assert_int_equal(mapped_bytes(), 0);
@@ -269,18 +267,18 @@ static void the_first_sweep_spares_young_pages_and_the_second_purges_them(void *
     assert_true(chunk_any_dirty());
     assert_int_equal(dirty_bytes(), bytes_of(&run));
 
-    assert_int_equal(chunk_sweep(false, 1), 0);
+    assert_int_equal(chunk_sweep(SWEEP_OLD, 1), 0);
     assert_int_equal(resident_in(run.start, bytes_of(&run)), bytes_of(&run));
     assert_int_equal(dirty_bytes(), bytes_of(&run));
 
     size_t purged = purge_bytes(), calls = purge_calls();
-    assert_int_equal(chunk_sweep(false, 1), bytes_of(&run));
+    assert_int_equal(chunk_sweep(SWEEP_OLD, 1), bytes_of(&run));
     assert_int_equal(resident_in(run.start, bytes_of(&run)), 0);
     assert_int_equal(dirty_bytes(), 0);
     assert_false(chunk_any_dirty());
     assert_int_equal(purge_bytes() - purged, bytes_of(&run));
     assert_int_equal(purge_calls() - calls, 1);
-    assert_int_equal(chunk_sweep(false, 1), 0);
+    assert_int_equal(chunk_sweep(SWEEP_OLD, 1), 0);
     give(&keep);
 }
 
@@ -290,10 +288,10 @@ static void a_sweep_of_everything_purges_young_pages_too_neighbours_in_one_call(
     struct run keep = take(1), old = take_written(8), young = take_written(8);
     assert_int_equal(young.first, old.first + 8);
     give(&old);
-    chunk_sweep(false, 1);
+    chunk_sweep(SWEEP_OLD, 1);
     give(&young);
     size_t calls = purge_calls();
-    assert_int_equal(chunk_sweep(true, 1), 16 * PAGE_SIZE);
+    assert_int_equal(chunk_sweep(SWEEP_ALL, 1), 16 * PAGE_SIZE);
     assert_int_equal(purge_calls() - calls, 1);
     assert_int_equal(resident_in(old.start, 16 * PAGE_SIZE), 0);
     give(&keep);
@@ -305,15 +303,15 @@ static void reuse_makes_old_pages_young_again(void **state)
     (void)state;
     struct run keep = take(1), run = take_written(8);
     give(&run);
-    chunk_sweep(false, 1); /* old now */
+    chunk_sweep(SWEEP_OLD, 1); /* old now */
     struct run again = take_written(8);
     assert_ptr_equal(again.start, run.start);
     assert_int_equal(dirty_bytes(), 0);
-    assert_int_equal(chunk_sweep(false, 1), 0);
+    assert_int_equal(chunk_sweep(SWEEP_OLD, 1), 0);
     assert_int_equal(resident_in(run.start, bytes_of(&run)), bytes_of(&run));
     give(&again);
-    assert_int_equal(chunk_sweep(false, 1), 0);
-    assert_int_equal(chunk_sweep(false, 1), bytes_of(&run));
+    assert_int_equal(chunk_sweep(SWEEP_OLD, 1), 0);
+    assert_int_equal(chunk_sweep(SWEEP_OLD, 1), bytes_of(&run));
     give(&keep);
 }
 
@@ -325,7 +323,7 @@ static void a_live_run_is_never_purged(void **state)
     give(&left);
     give(&right);
     for (int sweep = 0; sweep < 3; sweep++)
-        chunk_sweep(sweep % 2, 1);
+        chunk_sweep(sweep % 2 != 0 ? SWEEP_ALL : SWEEP_OLD, 1);
     assert_true(pattern_holds(live.start, bytes_of(&live), 7));
     assert_int_equal(resident_in(left.start, bytes_of(&left)), 0);
     give(&live);
@@ -343,7 +341,7 @@ static void zero_is_said_of_what_reads_as_zero_and_of_nothing_else(void **state)
     assert_ptr_equal(dirty.start, run.start);
     assert_false(dirty.zero);
     give(&dirty);
-    chunk_sweep(true, 1);
+    chunk_sweep(SWEEP_ALL, 1);
     struct run purged = take(8);
     assert_ptr_equal(purged.start, run.start);
     assert_true(purged.zero);
@@ -365,11 +363,11 @@ static void lazily_purged_pages_are_neither_dirty_nor_zero(void **state)
     struct run keep = take(1), run = take_written(8);
     give(&run);
     options.advice = ADVICE_FREE;
-    assert_int_equal(chunk_sweep(true, 1), 0); /* nothing that counts as given back */
+    assert_int_equal(chunk_sweep(SWEEP_ALL, 1), 0); /* nothing that counts as given back */
     assert_false(chunk_any_dirty());
     size_t calls = purge_calls();
-    chunk_sweep(false, 1);
-    chunk_sweep(false, 1);
+    chunk_sweep(SWEEP_OLD, 1);
+    chunk_sweep(SWEEP_OLD, 1);
     assert_int_equal(purge_calls(), calls);
     struct run again = take(8);
     assert_ptr_equal(again.start, run.start);
@@ -384,7 +382,7 @@ static void a_refused_purge_is_tried_again_by_a_trim_and_keeps_nobody_awake(void
     struct run keep = take(1), run = take_written(8);
     give(&run);
     refuse(KIND(OS_CALL_PURGE), 1, SIZE_MAX);
-    size_t given_back = chunk_sweep(true, 1);
+    size_t given_back = chunk_sweep(SWEEP_ALL, 1);
     refuse_none();
     assert_int_equal(refused_count(), 1);
     assert_int_equal(given_back, 0);
@@ -394,9 +392,9 @@ static void a_refused_purge_is_tried_again_by_a_trim_and_keeps_nobody_awake(void
     assert_false(again.zero);
     give(&again);
     refuse(KIND(OS_CALL_PURGE), 1, SIZE_MAX);
-    chunk_sweep(true, 1);
+    chunk_sweep(SWEEP_ALL, 1);
     refuse_none();
-    assert_int_equal(chunk_sweep(true, 1), bytes_of(&run));
+    assert_int_equal(chunk_sweep(SWEEP_ALL, 1), bytes_of(&run));
     give(&keep);
 }
 
@@ -410,17 +408,17 @@ static void empty_chunks_are_unmapped_but_for_the_spare(void **state)
     for (size_t i = 0; i < 3; i++)
         runs[i] = take(CHUNK_PAGES);
     assert_int_equal(mapped_bytes(), 3 * CHUNK_SIZE);
-    chunk_sweep(true, 0);
+    chunk_sweep(SWEEP_ALL, 0);
     assert_int_equal(mapped_bytes(), 3 * CHUNK_SIZE); /* all in use */
     for (size_t i = 0; i < 3; i++)
         give(&runs[i]);
-    chunk_sweep(false, 0);
+    chunk_sweep(SWEEP_OLD, 0);
     assert_int_equal(mapped_bytes(), 3 * CHUNK_SIZE); /* not clean yet */
-    chunk_sweep(false, 2);
+    chunk_sweep(SWEEP_OLD, 2);
     assert_int_equal(mapped_bytes(), 2 * CHUNK_SIZE);
-    chunk_sweep(false, 1);
+    chunk_sweep(SWEEP_OLD, 1);
     assert_int_equal(mapped_bytes(), CHUNK_SIZE);
-    chunk_sweep(false, 0);
+    chunk_sweep(SWEEP_OLD, 0);
     assert_int_equal(mapped_bytes(), 0);
     for (size_t i = 0; i < 3; i++) {
         assert_null(pagemap_chunk(runs[i].start));
@@ -437,11 +435,11 @@ static void a_record_without_a_chunk_serves_the_next(void **state)
     for (struct chunk *chunk = first; chunk != NULL; chunk = chunk->next)
         records++;
     give(&run);
-    chunk_sweep(true, 0);
+    chunk_sweep(SWEEP_ALL, 0);
     for (int round = 0; round < 10; round++) {
         run = take(1);
         give(&run);
-        chunk_sweep(true, 0);
+        chunk_sweep(SWEEP_ALL, 0);
     }
     for (struct chunk *chunk = first; chunk != NULL; chunk = chunk->next)
         records--;
@@ -454,7 +452,7 @@ static void a_chunk_whose_unmapping_is_refused_stays_in_use(void **state)
     struct run run = take_written(8);
     give(&run);
     refuse(KIND(OS_CALL_UNMAP), 1, SIZE_MAX);
-    chunk_sweep(true, 0);
+    chunk_sweep(SWEEP_ALL, 0);
     refuse_none();
     assert_int_equal(refused_count(), 1);
     assert_int_equal(mapped_bytes(), CHUNK_SIZE);
@@ -474,7 +472,7 @@ static void addresses_are_told_apart_for_messages(void **state)
     assert_false(chunk_page_is_free(run.chunk, run.start + PAGE_SIZE + 1));
     assert_true(chunk_page_is_free(run.chunk, run.start + 2 * PAGE_SIZE));
     give(&run);
-    chunk_sweep(true, 0);
+    chunk_sweep(SWEEP_ALL, 0);
     assert_null(chunk_holding(run.start));
 }
 
@@ -518,7 +516,6 @@ static void *take_and_give(void *argument)
 {
     size_t thread = (size_t)argument;
     struct random random = {thread};
-    struct chunk *my_home = NULL;
     struct run held[HELD] = {0};
     while (!atomic_load(&stop)) {
         struct run *run = &held[random_below(&random, HELD)];
@@ -530,7 +527,7 @@ static void *take_and_give(void *argument)
             run->chunk = NULL;
             continue;
         }
-        require(chunk_take(&my_home, wide_pages(&random), 1, run));
+        require(chunk_take(wide_pages(&random), 1, run));
         require(pagemap_chunk(run->start) == run->chunk);
         if (run->zero)
             require_marks(run, 0);
@@ -553,7 +550,7 @@ static void runs_are_nobody_elses_while_others_take_give_sweep_and_unmap(void **
         require(pthread_create(&threads[i], NULL, take_and_give, (void *)i) == 0);
     size_t sweeps = 0;
     for (double end = seconds_now() + 3; seconds_now() < end; sweeps++)
-        chunk_sweep(sweeps % 2, 0);
+        chunk_sweep((enum sweep_kind)(sweeps % SWEEP_KINDS), 0);
     atomic_store(&stop, true);
     for (size_t i = 0; i < THREADS; i++)
         pthread_join(threads[i], NULL);
@@ -561,7 +558,7 @@ static void runs_are_nobody_elses_while_others_take_give_sweep_and_unmap(void **
                   atomic_load(&zero_runs), sweeps);
     assert_true(atomic_load(&runs_taken) > atomic_load(&zero_runs));
     assert_int_not_equal(atomic_load(&zero_runs), 0);
-    chunk_sweep(true, 0);
+    chunk_sweep(SWEEP_ALL, 0);
     assert_int_equal(mapped_bytes(), 0);
 }
 
@@ -572,7 +569,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(runs_are_taken_lowest_first_from_aligned_chunks),
         TEST(runs_stand_at_every_alignment_that_is_asked_for),
-        TEST(home_is_preferred_and_then_what_others_have_free),
+        TEST(the_first_chunk_that_can_gives_a_run),
         TEST(a_run_is_extended_only_into_free_pages),
         TEST(only_what_is_used_is_made_accessible),
         TEST(a_refused_step_is_tried_again_with_what_is_needed),

@@ -1,6 +1,9 @@
 /* Huge blocks: mappings of their own, kept for a while, resized with mremap or moved. */
 #include "support.h"
 
+#include <errno.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "huge.h"
@@ -28,6 +31,7 @@ static struct huge_totals totals(void)
 static int no_blocks(void **state)
 {
     (void)state;
+    options.schedule = SCHEDULE_IDLE;
     huge_sweep(0);
     struct huge_totals left = totals();
     return left.live_blocks == 0 && left.live_bytes == 0 && left.kept_mappings == 0 ? 0 : -1;
@@ -115,7 +119,7 @@ static void blocks_stand_at_the_alignment_that_is_asked_for(void **state)
 /* ---- What is kept -----------------------------------------------------------------------------
  */
 
-static void a_freed_mapping_serves_the_next_of_about_its_size(void **state)
+static void a_freed_mapping_serves_the_next(void **state)
 {
     (void)state;
     bool zero = false;
@@ -131,11 +135,43 @@ static void a_freed_mapping_serves_the_next_of_about_its_size(void **state)
     assert_int_equal(totals().live_bytes, 20 * MiB);
     assert_int_equal(totals().kept_mappings, 0);
     assert_true(huge_free(again));
-    /* More than an eighth too large, and too small: not for these. */
-    char *smaller = take(17 * MiB), *larger = take(21 * MiB);
-    assert_int_equal(totals().kept_mappings, 1);
-    assert_true(huge_free(smaller));
+    /* One that is too short is made longer, and what it had stays resident. */
+    char *larger = huge_alloc(25 * MiB, 16, &zero);
+    assert_false(zero);
+    assert_int_equal(totals().kept_mappings, 0);
+    assert_int_equal(totals().live_bytes, 25 * MiB);
+    assert_int_equal(huge_size(larger), 25 * MiB);
+    assert_true(resident_in(larger, 25 * MiB) >= 20 * MiB);
+    memset(larger, 1, 25 * MiB);
     assert_true(huge_free(larger));
+}
+
+static void what_a_block_has_too_much_is_cut_off_by_a_sweep(void **state)
+{
+    (void)state;
+    bool zero;
+    char *block = take(20 * MiB);
+    memset(block, 1, 20 * MiB);
+    assert_true(huge_free(block));
+    char *small = huge_alloc(5 * MiB, 16, &zero), *grown;
+    assert_ptr_equal(small, block);
+    /* It grows into it without the kernel … */
+    grown = huge_resize(small, 6 * MiB);
+    assert_ptr_equal(grown, small);
+    assert_int_equal(totals().live_bytes, 20 * MiB);
+    assert_int_equal(huge_sweep(60000), 0);
+    /* … as long as no sweep has found that it does not. */
+    assert_int_equal(huge_sweep(0), 14 * MiB);
+    assert_int_equal(totals().live_bytes, 6 * MiB);
+    assert_int_equal(totals().kept_mappings, 0);
+    assert_int_equal(resident_in(grown, 6 * MiB), 6 * MiB);
+    for (size_t i = 0; i < 5 * MiB; i += 4096)
+        require(grown[i] == 1);
+    grown = huge_resize(grown, 30 * MiB);
+    assert_non_null(grown);
+    assert_int_equal(grown[5 * MiB - 1], 1);
+    memset(grown, 1, 30 * MiB);
+    assert_true(huge_free(grown));
 }
 
 static void of_those_kept_the_smallest_that_fits_is_used(void **state)
@@ -177,10 +213,11 @@ static void no_more_than_64_MiB_are_kept(void **state)
         assert_true(totals().kept_bytes <= KEEP_MOST);
     }
     assert_int_equal(totals().kept_bytes, 60 * MiB);
-    char *over = take(KEEP_MOST + MiB);
+    char *over = take(KEEP_MOST + MiB); /* made of one of them */
     assert_true(huge_free(over));
-    assert_int_equal(totals().kept_bytes, 60 * MiB);
-    assert_int_equal(huge_sweep(0), 60 * MiB);
+    assert_int_equal(totals().kept_bytes, 50 * MiB);
+    huge_sweep(0);
+    assert_int_equal(totals().kept_bytes, 0);
     char *just = take(KEEP_MOST);
     assert_true(huge_free(just));
     assert_int_equal(totals().kept_bytes, KEEP_MOST);
@@ -197,6 +234,93 @@ static void a_sweep_lets_go_of_what_is_old_enough(void **state)
     usleep(30000);
     assert_int_equal(huge_sweep(15), 10 * MiB);
     assert_int_equal(totals().kept_mappings, 0);
+}
+
+static void a_sweep_counts_what_was_resident_and_no_more(void **state)
+{
+    (void)state;
+    char *untouched = take_fresh(10 * MiB), *touched = take(12 * MiB);
+    memset(touched + MiB, 1, 2 * MiB);
+    touched[11 * MiB] = 1;
+    assert_true(huge_free(untouched));
+    assert_true(huge_free(touched));
+    size_t counted = huge_sweep(0);
+    assert_int_equal(totals().kept_mappings, 0);
+    assert_in_range(counted, 2 * MiB + os_page_size, 6 * MiB); /* huge pages may have come */
+}
+
+static bool is_mapped(void *start)
+{
+    unsigned char resident;
+    return mincore(start, os_page_size, &resident) == 0 || errno != ENOMEM;
+}
+
+static void on_the_schedule_immediate_nothing_is_kept(void **state)
+{
+    (void)state;
+    options.schedule = SCHEDULE_IMMEDIATE;
+    char *block = take_fresh(10 * MiB);
+    memset(block, 1, MiB);
+    assert_true(huge_free(block));
+    assert_int_equal(totals().kept_mappings, 0);
+    assert_false(is_mapped(block));
+}
+
+/* ---- Forks in the middle of a sweep -----------------------------------------------------------
+ */
+
+enum { LEAVING = 3 };
+static char *leaving[LEAVING];
+static unsigned purges, fork_at;
+
+/* The mappings that the parent's sweep was letting go of are let go of here as well. */
+static _Noreturn void go_on_in_child(void)
+{
+    bool zero;
+    require(huge_kept_bytes() != 0); /* else nobody would look */
+    huge_sweep(0);
+    require(huge_kept_bytes() == 0);
+    for (size_t i = 0; i < LEAVING; i++)
+        require(!is_mapped(leaving[i]));
+    char *block = huge_alloc(6 * MiB, os_page_size, &zero);
+    require(block != NULL && zero && huge_free(block));
+    _exit(0);
+}
+
+/* Asked by the sweep at a time when it holds no lock. */
+static bool fork_at_purge(enum os_call call)
+{
+    int status;
+    if (call != OS_CALL_PURGE || ++purges != fork_at)
+        return false;
+    pid_t child = fork();
+    require(child >= 0);
+    if (child == 0)
+        go_on_in_child();
+    require(waitpid(child, &status, 0) == child);
+    require(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    return false;
+}
+
+static void a_fork_in_the_middle_of_a_sweep_loses_no_mappings_to_the_child(void **state)
+{
+    (void)state;
+    for (fork_at = 1; fork_at <= LEAVING; fork_at++) {
+        for (size_t i = 0; i < LEAVING; i++) {
+            leaving[i] = take(6 * MiB);
+            memset(leaving[i], 1, MiB);
+        }
+        for (size_t i = 0; i < LEAVING; i++)
+            assert_true(huge_free(leaving[i]));
+        purges = 0;
+        os_refuse = fork_at_purge;
+        size_t counted = huge_sweep(0);
+        refuse_none();
+        assert_int_equal(purges, LEAVING);
+        assert_true(counted >= LEAVING * MiB);
+        for (size_t i = 0; i < LEAVING; i++)
+            assert_false(is_mapped(leaving[i]));
+    }
 }
 
 /* ---- Resizing -----------------------------------------------------------------------------------
@@ -362,11 +486,15 @@ int main(void)
         TEST(a_block_is_known_at_its_start_and_only_there),
         TEST(many_blocks_in_the_same_32_MiB_are_told_apart),
         TEST(blocks_stand_at_the_alignment_that_is_asked_for),
-        TEST(a_freed_mapping_serves_the_next_of_about_its_size),
+        TEST(a_freed_mapping_serves_the_next),
+        TEST(what_a_block_has_too_much_is_cut_off_by_a_sweep),
         TEST(of_those_kept_the_smallest_that_fits_is_used),
         TEST(a_kept_mapping_is_used_only_where_its_alignment_serves),
         TEST(no_more_than_64_MiB_are_kept),
         TEST(a_sweep_lets_go_of_what_is_old_enough),
+        TEST(a_sweep_counts_what_was_resident_and_no_more),
+        TEST(on_the_schedule_immediate_nothing_is_kept),
+        TEST(a_fork_in_the_middle_of_a_sweep_loses_no_mappings_to_the_child),
         TEST(a_block_that_grows_keeps_its_bytes_and_reads_zero_beyond),
         TEST(a_block_that_cannot_grow_where_it_stands_is_moved),
         TEST(a_refused_move_changes_nothing),

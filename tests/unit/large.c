@@ -5,8 +5,6 @@
 #include "options.h"
 #include "pagemap.h"
 
-static struct chunk *home;
-
 static int start(void **state)
 {
     (void)state;
@@ -26,7 +24,6 @@ static int no_blocks(void **state)
 {
     (void)state;
     chunk_sweep(true, 0);
-    home = NULL;
     struct chunk_totals left = totals();
     return left.mapped_bytes == 0 && left.large_blocks == 0 && left.large_bytes == 0 ? 0 : -1;
 }
@@ -34,7 +31,7 @@ static int no_blocks(void **state)
 static char *take(size_t size)
 {
     bool zero;
-    char *block = large_alloc(&home, size, 16, &zero);
+    char *block = large_alloc(size, 16, &zero);
     assert_non_null(block);
     return block;
 }
@@ -70,7 +67,7 @@ static void blocks_stand_at_the_alignment_that_is_asked_for(void **state)
         bool zero;
         char *blocks[2];
         for (size_t i = 0; i < 2; i++) {
-            blocks[i] = large_alloc(&home, 40000, alignment, &zero);
+            blocks[i] = large_alloc(40000, alignment, &zero);
             assert_non_null(blocks[i]);
             assert_int_equal((uintptr_t)blocks[i] % alignment, 0);
         }
@@ -147,13 +144,13 @@ static void zero_is_told_truly(void **state)
 {
     (void)state;
     bool zero = false;
-    char *block = large_alloc(&home, LARGE_MAX, 16, &zero);
+    char *block = large_alloc(LARGE_MAX, 16, &zero);
     assert_non_null(block);
     assert_true(zero);
     assert_true(reads_zero(block, LARGE_MAX));
     memset(block, 1, LARGE_MAX);
     assert_true(large_free(block));
-    char *again = large_alloc(&home, LARGE_MAX, 16, &zero);
+    char *again = large_alloc(LARGE_MAX, 16, &zero);
     assert_ptr_equal(again, block);
     assert_false(zero);
     assert_true(large_free(again));
@@ -164,11 +161,11 @@ static void without_memory_there_is_no_block(void **state)
     (void)state;
     bool zero;
     refuse(KIND(OS_CALL_MAP), 1, SIZE_MAX);
-    void *none = large_alloc(&home, 100000, 16, &zero);
+    void *none = large_alloc(100000, 16, &zero);
     refuse_none();
     assert_null(none);
     refuse(KIND(OS_CALL_COMMIT), 1, SIZE_MAX);
-    none = large_alloc(&home, 100000, 16, &zero);
+    none = large_alloc(100000, 16, &zero);
     refuse_none();
     assert_null(none);
     assert_int_equal(totals().large_blocks, 0);

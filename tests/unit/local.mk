@@ -6,12 +6,15 @@ unit_tests = \
 	tests/unit/bits \
 	tests/unit/buddy \
 	tests/unit/chunk \
+	tests/unit/chunk-sweeps \
 	tests/unit/huge \
 	tests/unit/large \
 	tests/unit/mailbox \
 	tests/unit/meta \
 	tests/unit/options \
 	tests/unit/pagemap \
+	tests/unit/pressure \
+	tests/unit/pressure-texts \
 	tests/unit/refusals \
 	tests/unit/sizeclass \
 	tests/unit/span \
@@ -50,6 +53,11 @@ tests_unit_chunk_CPPFLAGS = $(unit_cppflags)
 tests_unit_chunk_CFLAGS = $(unit_cflags)
 tests_unit_chunk_LDADD = $(unit_libs)
 
+tests_unit_chunk_sweeps_SOURCES = tests/unit/chunk-sweeps.c $(unit_support)
+tests_unit_chunk_sweeps_CPPFLAGS = $(unit_cppflags)
+tests_unit_chunk_sweeps_CFLAGS = $(unit_cflags)
+tests_unit_chunk_sweeps_LDADD = $(unit_libs)
+
 tests_unit_huge_SOURCES = tests/unit/huge.c $(unit_support)
 tests_unit_huge_CPPFLAGS = $(unit_cppflags)
 tests_unit_huge_CFLAGS = $(unit_cflags)
@@ -79,6 +87,16 @@ tests_unit_pagemap_SOURCES = tests/unit/pagemap.c $(unit_support)
 tests_unit_pagemap_CPPFLAGS = $(unit_cppflags)
 tests_unit_pagemap_CFLAGS = $(unit_cflags)
 tests_unit_pagemap_LDADD = $(unit_libs)
+
+tests_unit_pressure_SOURCES = tests/unit/pressure.c $(unit_support)
+tests_unit_pressure_CPPFLAGS = $(unit_cppflags)
+tests_unit_pressure_CFLAGS = $(unit_cflags)
+tests_unit_pressure_LDADD = $(unit_libs)
+
+tests_unit_pressure_texts_SOURCES = tests/unit/pressure-texts.c $(unit_support)
+tests_unit_pressure_texts_CPPFLAGS = $(unit_cppflags)
+tests_unit_pressure_texts_CFLAGS = $(unit_cflags)
+tests_unit_pressure_texts_LDADD = $(unit_libs)
 
 tests_unit_refusals_SOURCES = tests/unit/refusals.c $(unit_fork)
 tests_unit_refusals_CPPFLAGS = $(unit_cppflags)

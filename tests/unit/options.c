@@ -150,9 +150,21 @@ static void every_default_in_the_table_is_in_its_range_and_round_trips(void **st
 /* ---- options_init: in a child of its own, since it reads the environment once -----------------
  */
 
+/* What a process has without any variable. */
+static const struct options usual = {
+    .schedule = SCHEDULE_IDLE,
+    .advice = ADVICE_DONTNEED,
+    .purge_delay_ms = 400,
+    .purge_period_ms = 1000,
+    .soft_limit = 0,
+    .huge_pages = HUGE_PAGES_OFF,
+    .background_thread = THREAD_AUTO,
+    .thread_cache = 4 * MiB,
+};
+
 struct environment {
     const char *name, *value; /* one variable more; NULL for none */
-    size_t advice, delay_ms, thread_cache;
+    struct options expected;
 };
 
 static void init_and_compare(void *argument)
@@ -163,37 +175,49 @@ static void init_and_compare(void *argument)
     if (given->name != NULL)
         setenv(given->name, given->value, 1);
     options_init();
-    if (options.advice != given->advice || options.purge_delay_ms != given->delay_ms ||
-        options.thread_cache != given->thread_cache)
+    if (memcmp(&options, &given->expected, sizeof options) != 0)
         _exit(1);
 }
 
-static void check_init(struct environment given, const char *expected_line)
+static void check_init(const char *name, const char *value, struct options expected)
 {
     char said[2048];
+    struct environment given = {name, value, expected};
     int status = run_in_child(init_and_compare, &given, said, sizeof said);
-    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-    assert_string_equal(said, expected_line);
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+        fail_msg("%s=%s did not set what it should, or not that alone", name, value);
+    assert_string_equal(said, "");
 }
+
+#define CHECK_SETS(name, value, member, expected_value)                                            \
+    do {                                                                                           \
+        struct options expected = usual;                                                           \
+        expected.member = (expected_value);                                                        \
+        check_init(name, value, expected);                                                         \
+    } while (0)
 
 static void the_environment_sets_options_and_the_rest_keep_their_defaults(void **state)
 {
     (void)state;
-    check_init((struct environment){NULL, NULL, ADVICE_DONTNEED, 500, 4 * MiB}, "");
-    check_init((struct environment){"EBBMALLOC_PURGE_ADVICE", "free", ADVICE_FREE, 500, 4 * MiB},
-               "");
-    check_init((struct environment){"EBBMALLOC_PURGE_DELAY", "20ms", ADVICE_DONTNEED, 20, 4 * MiB},
-               "");
-    check_init((struct environment){"EBBMALLOC_THREAD_CACHE", "64k", ADVICE_DONTNEED, 500, 65536},
-               "");
-    check_init((struct environment){"EBBMALLOCX", "1", ADVICE_DONTNEED, 500, 4 * MiB}, "");
+    check_init(NULL, NULL, usual);
+    check_init("EBBMALLOCX", "1", usual);
+    CHECK_SETS("EBBMALLOC_PURGE_SCHEDULE", "periodic", schedule, SCHEDULE_PERIODIC);
+    CHECK_SETS("EBBMALLOC_PURGE_SCHEDULE", "immediate", schedule, SCHEDULE_IMMEDIATE);
+    CHECK_SETS("EBBMALLOC_PURGE_SCHEDULE", "manual", schedule, SCHEDULE_MANUAL);
+    CHECK_SETS("EBBMALLOC_PURGE_ADVICE", "free", advice, ADVICE_FREE);
+    CHECK_SETS("EBBMALLOC_PURGE_DELAY", "20ms", purge_delay_ms, 20);
+    CHECK_SETS("EBBMALLOC_PURGE_PERIOD", "300", purge_period_ms, 300);
+    CHECK_SETS("EBBMALLOC_BACKGROUND_THREAD", "off", background_thread, THREAD_OFF);
+    CHECK_SETS("EBBMALLOC_THREAD_CACHE", "64k", thread_cache, 65536);
+    CHECK_SETS("EBBMALLOC_SOFT_LIMIT", "3G", soft_limit, 3072 * MiB);
+    CHECK_SETS("EBBMALLOC_HUGE_PAGES", "on", huge_pages, HUGE_PAGES_ON);
 }
 
 /* One line on stderr that begins like this, and the defaults. */
 static void check_complaint(const char *name, const char *value, const char *begin, const char *end)
 {
     char said[2048];
-    struct environment given = {name, value, ADVICE_DONTNEED, 500, 4 * MiB};
+    struct environment given = {name, value, usual};
     int status = run_in_child(init_and_compare, &given, said, sizeof said);
     assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
     assert_memory_equal(said, begin, strlen(begin));
@@ -207,9 +231,16 @@ static void a_bad_value_is_named_in_one_line_and_the_default_stays(void **state)
     check_complaint("EBBMALLOC_PURGE_ADVICE", "never",
                     "ebbmalloc: EBBMALLOC_PURGE_ADVICE=never: expected dontneed or free",
                     "using default dontneed\n");
+    check_complaint("EBBMALLOC_PURGE_SCHEDULE", "never",
+                    "ebbmalloc: EBBMALLOC_PURGE_SCHEDULE=never: expected idle or periodic or "
+                    "immediate or manual, ",
+                    "using default idle\n");
+    check_complaint("EBBMALLOC_PURGE_PERIOD", "0",
+                    "ebbmalloc: EBBMALLOC_PURGE_PERIOD=0: expected milliseconds from 1 ms to ",
+                    "using default 1000 ms\n");
     check_complaint("EBBMALLOC_PURGE_DELAY", "soon",
                     "ebbmalloc: EBBMALLOC_PURGE_DELAY=soon: expected milliseconds from 0",
-                    "using default 500");
+                    "using default 400 ms\n");
     check_complaint("EBBMALLOC_THREAD_CACHE", "65M",
                     "ebbmalloc: EBBMALLOC_THREAD_CACHE=65M: expected bytes", "using default 4M\n");
     check_complaint("EBBMALLOC_PURGE_DELAY", "two\nlines\x1b[31m",

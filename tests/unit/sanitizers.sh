@@ -7,10 +7,9 @@ source=${EBB_SRCDIR:-$(cd "$(dirname "$0")/../.." && pwd)}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-read -ra flags <<<"-std=gnu11 -D_GNU_SOURCE= -DEBB_PREFIXED -DEBB_VERSION=\"test\" -O1 -g -pthread
+flags=(-std=gnu11 -D_GNU_SOURCE= -DEBB_PREFIXED '-DEBB_VERSION="test"' -O1 -g -pthread
     -fno-omit-frame-pointer -fno-builtin-malloc -fno-builtin-calloc -fno-builtin-realloc
-    -fno-builtin-free -I$source/src"
-flags=("${flags[@]/$'\n'/}")
+    -fno-builtin-free "-I$source/src")
 ran=0
 failed=0
 
@@ -97,7 +96,9 @@ elif ! build "${CC:-gcc}"; then
     failed=1
 else
     ran=$((ran + 1))
-    report 'valgrind' valgrind --quiet --error-exitcode=9 --fair-sched=yes "$work/stress" 8 2
+    # It loses track of what mremap(2) makes of a mapping: `mmap, munmap of the end, mremap to more`
+    # is told as invalid writes in any program (3.19).
+    report 'valgrind' valgrind --quiet --error-exitcode=9 --fair-sched=yes "$work/stress" 8 2 no-remap
 fi
 
 [ "$failed" -eq 0 ] || exit 1

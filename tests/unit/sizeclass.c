@@ -11,10 +11,11 @@ static const struct sizeclass *class_for(size_t size)
 static void every_size_fits_its_class_and_no_smaller_one(void **state)
 {
     (void)state;
-    for (size_t size = 1; size <= SMALL_MAX; size++) {
+    for (size_t size = 1; size <= LARGE_MAX; size++) {
         unsigned class = sizeclass_of(size);
         require(class >= CLASS_FIRST && class <= CLASS_LAST);
-        require(sizeclass_code(size) == class * CODE_PER_CLASS);
+        require((size <= SMALL_MAX ? sizeclass_code(size) : sizeclass_large_code(size)) ==
+                class * CODE_PER_CLASS);
         require(size <= sizeclasses[class].size);
         require(class == CLASS_FIRST || size > sizeclasses[class - 1].size);
     }
@@ -27,15 +28,20 @@ static void waste_is_at_most_an_eighth_over_128_bytes_and_under_16_below(void **
         size_t waste = class_for(size)->size - size;
         require(size > 128 ? waste * 8 <= size : waste < 16);
     }
+    /* Of whole pages: an eighth of those that are asked for. */
+    for (size_t pages = 2; pages <= LARGE_MAX / PAGE_SIZE; pages++)
+        require((class_for(pages * PAGE_SIZE)->pages - pages) * 8 <= pages);
 }
 
-static void classes_grow_from_16_bytes_to_32_KiB(void **state)
+static void classes_grow_from_16_bytes_to_4_MiB(void **state)
 {
     (void)state;
     assert_int_equal(sizeclasses[CLASS_NONE].size, 0);
     assert_int_equal(sizeclasses[CLASS_FIRST].size, 16);
-    assert_int_equal(sizeclasses[CLASS_LAST].size, 32 * 1024);
+    assert_int_equal(sizeclasses[CLASS_SMALL_LAST].size, 32 * 1024);
     assert_int_equal(SMALL_MAX, 32 * 1024);
+    assert_int_equal(sizeclasses[CLASS_LAST].size, 4 * MiB);
+    assert_int_equal(LARGE_MAX, 4 * MiB);
     for (unsigned class = CLASS_FIRST; class < CLASS_LAST; class ++)
         assert_true(sizeclasses[class].size < sizeclasses[class + 1].size);
     assert_int_equal(sizeclasses[CLASS_LARGE].size, 0);
@@ -71,8 +77,10 @@ static size_t pages_by_rule(size_t size)
 static void spans_have_as_many_pages_as_the_rule_says(void **state)
 {
     (void)state;
-    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++)
+    for (unsigned class = CLASS_FIRST; class <= CLASS_SMALL_LAST; class ++)
         assert_int_equal(sizeclasses[class].pages, pages_by_rule(sizeclasses[class].size));
+    for (unsigned class = CLASS_SMALL_LAST + 1; class <= CLASS_LAST; class ++)
+        assert_int_equal(sizeclasses[class].pages * PAGE_SIZE, sizeclasses[class].size);
 }
 
 static void capacity_and_bitmap_follow_from_size_and_pages(void **state)
@@ -105,7 +113,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_size_fits_its_class_and_no_smaller_one),
         cmocka_unit_test(waste_is_at_most_an_eighth_over_128_bytes_and_under_16_below),
-        cmocka_unit_test(classes_grow_from_16_bytes_to_32_KiB),
+        cmocka_unit_test(classes_grow_from_16_bytes_to_4_MiB),
         cmocka_unit_test(a_multiple_of_a_power_of_two_gets_a_class_that_is_one),
         cmocka_unit_test(spans_have_as_many_pages_as_the_rule_says),
         cmocka_unit_test(capacity_and_bitmap_follow_from_size_and_pages),

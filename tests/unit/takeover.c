@@ -124,7 +124,8 @@ static void look(struct arena *arena, bool owned, void *context)
             continue;
         tally->visits++;
         tally->kept_out += owned;
-        require(!owned || cache_bytes(arena) <= 64 * MiB);
+        struct cache_large large;
+        require(!owned || cache_bytes(arena, &large) <= 64 * MiB);
     }
 }
 
@@ -153,7 +154,7 @@ static void visit_once(size_t turn, struct tally *tally)
     else if (turn % 256 == 255)
         ebb_mallinfo2();
     else if (turn % 2 == 1)
-        takeover_flush_all();
+        takeover_flush(true);
     else
         takeover_visit_all(look, tally);
 }
