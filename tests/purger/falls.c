@@ -121,6 +121,39 @@ static void ended(void)
     require_fall("the threads end", start, peak);
 }
 
+/* What lives on keeps the OS pages that it lies in, two at most for a block, and no others. */
+#define ONE_STAYS_IN 64
+
+static void *rise_fall_in_part_sleep(void *load)
+{
+    touch_stack();
+    meet();
+    meet();
+    load_rise(load, (uint64_t)(load - (void *)loads));
+    meet();
+    meet();
+    load_fall_but(load, ONE_STAYS_IN);
+    meet();
+    sleep_for_good();
+}
+
+static void survivors(void)
+{
+    pthread_t threads[WORKERS];
+    start_workers(threads, rise_fall_in_part_sleep);
+    meet();
+    size_t start = resident_bytes(), blocks = 0;
+    meet();
+    meet();
+    size_t peak = resident_bytes();
+    for (unsigned i = 0; i < WORKERS; i++)
+        blocks += loads[i].count / ONE_STAYS_IN + 1;
+    meet();
+    meet();
+    require_fall_but("one block in 64 stays", start, peak,
+                     blocks * 2 * (size_t)sysconf(_SC_PAGESIZE));
+}
+
 static void fall_alone(const char *what, size_t bytes, size_t least, size_t most)
 {
     struct load load = {.bytes = bytes, .least = least, .most = most};
@@ -202,9 +235,16 @@ static const struct {
     const char *name;
     void (*run)(void);
 } scenarios[] = {
-    {"own", own},       {"remote", remote},       {"ended", ended},
-    {"single", single}, {"large", large},         {"huge", huge},
-    {"child", child},   {"inherited", inherited}, {"tide", tide},
+    {"own", own},
+    {"remote", remote},
+    {"ended", ended},
+    {"survivors", survivors},
+    {"single", single},
+    {"large", large},
+    {"huge", huge},
+    {"child", child},
+    {"inherited", inherited},
+    {"tide", tide},
 };
 enum { SCENARIOS = sizeof scenarios / sizeof *scenarios };
 

@@ -1,6 +1,7 @@
 /* idle: a process at rest has no extra thread and no wakeups. After eight threads have had a load
- * and sleep, the purger ends within two seconds; over the following ten (times the scale) there
- * are no tasks but the program's own, and none of those that sleep is woken.
+ * and sleep, some of them with blocks left all over it, the purger ends within two seconds; over
+ * the following 30 (times the scale) there are no tasks but the program's own, and none of those
+ * that sleep is woken: the kernel counts no context switch.
  */
 #define _GNU_SOURCE
 #include "support.h"
@@ -10,8 +11,9 @@
 #include <unistd.h>
 
 #define WORKERS 8
-#define SECONDS 10
+#define SECONDS 30
 #define END_SECONDS 2.0
+#define SURVIVORS 16 /* one block in so many, of every other thread */
 
 static pthread_barrier_t barrier;
 
@@ -20,7 +22,7 @@ static void *work_and_sleep(void *number)
     struct load load = {.bytes = 8 * MiB, .least = 16, .most = 8 * KiB};
     load_prepare(&load);
     load_rise(&load, (uintptr_t)number);
-    load_fall(&load);
+    load_fall_but(&load, (uintptr_t)number % 2 == 0 ? 0 : SURVIVORS);
     pthread_barrier_wait(&barrier);
     for (;;)
         pause();
@@ -49,7 +51,7 @@ static uint64_t context_switches(void)
 
 int main(int argc, char **argv)
 {
-    stress_begin(argc, argv, "idle", 60);
+    stress_begin(argc, argv, "idle", 90);
     pthread_barrier_init(&barrier, NULL, WORKERS + 1);
     for (uintptr_t i = 0; i < WORKERS; i++) {
         pthread_t thread;

@@ -1,4 +1,4 @@
-/* many-threads: idle threads cost little. 500 of them (times the scale) each use every size up to
+/* many-threads: idle threads cost little. 2,000 of them (times the scale) each use every size up to
  * 64 KiB, free all of it and sleep; after the sweep each holds less than 16 KiB more than before
  * its first call, stacks and all, as the kernel counts.
  */
@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define THREADS 500
+#define THREADS 2000
 #define STACK (128 * KiB)
 #define MAY_HOLD (16 * KiB)
 #define BLOCKS_OF_A_SIZE 8
@@ -50,7 +50,7 @@ static void *use_and_sleep(void *unused)
 
 int main(int argc, char **argv)
 {
-    stress_begin(argc, argv, "many-threads", 60);
+    stress_begin(argc, argv, "many-threads", 120);
     unsigned count = (unsigned)scaled(THREADS);
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);

@@ -1,7 +1,8 @@
 /* processes: whatever a program does with processes works while the purger is alive, and gives the
  * purger no reason to stay away later: fork, vfork and exec, posix_spawn, daemon, exec, a vfork
- * child that allocates, and a main thread that ends before the others. And libc's word for a
- * program with one thread stays true with the purger beside it.
+ * child that allocates, a main thread that ends before the others, and the calls that the kernel
+ * allows to processes of one thread alone. A child that never calls gives back what it inherits.
+ * And libc's word for a program with one thread stays true with the purger beside it.
  */
 #define _GNU_SOURCE
 #include "support.h"
@@ -11,6 +12,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <spawn.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/single_threaded.h>
@@ -18,6 +20,9 @@
 #include <unistd.h>
 
 extern char **environ;
+
+/* The option that keeps the purger away. */
+#define WITHOUT "EBBMALLOC_BACKGROUND_THREAD"
 
 static char *const true_arguments[] = {"true", NULL};
 
@@ -63,8 +68,6 @@ static void forked(void)
         require_alive();
         pid_t child = fork();
         if (child == 0) {
-            if (find_purger(getpid()) != 0)
-                fail("a child of fork has a purger at once");
             rise_and_fall(32 * MiB);
             _exit(0);
         }
@@ -176,39 +179,210 @@ static void main_ends_first(void)
     pthread_exit(NULL);
 }
 
-/* The kernel lets only processes with one task enter a user namespace: an open point, told here and
- * not judged. */
-static void namespaces(void)
+/* ---- Children that call nothing ----------------------------------------------------------------
+ */
+
+static void huge_rise_and_fall(void)
+{
+    char *blocks[3];
+    for (size_t i = 0; i < 3; i++) {
+        if ((blocks[i] = malloc(20 * MiB)) == NULL)
+            fail("malloc");
+        memset(blocks[i], 1, 20 * MiB);
+    }
+    for (size_t i = 0; i < 3; i++)
+        free(blocks[i]);
+}
+
+static void small_rise_and_fall(void)
+{
+    load_rise(&load, 2);
+    load_fall(&load);
+}
+
+static void large_rise_and_fall(void)
+{
+    rise_and_fall(64 * MiB);
+}
+
+static void check_silent_child(const char *what, void (*run_load)(void))
+{
+    run_load();
+    pid_t child = fork(); /* before the purger has done anything */
+    if (child == 0) {
+        require_fall(what, start, resident_bytes());
+        _exit(0);
+    }
+    require_success(wait_for(child, 10, what), what);
+    if (!purger_ends(2))
+        fail("%s: the purger of the parent does not end", what);
+}
+
+static void silent_small(void)
+{
+    check_silent_child("a silent child, small blocks", small_rise_and_fall);
+}
+
+static void silent_large(void)
+{
+    check_silent_child("a silent child, large blocks", large_rise_and_fall);
+}
+
+static void silent_huge(void)
+{
+    check_silent_child("a silent child, huge blocks", huge_rise_and_fall);
+}
+
+static pthread_barrier_t meeting;
+
+static void *sleep_for_good(void *unused)
+{
+    small_rise_and_fall(); /* some stays in its cache */
+    pthread_barrier_wait(&meeting);
+    for (;;)
+        pause();
+    return unused;
+}
+
+static void silent_of_threads(void)
+{
+    pthread_t thread;
+    pthread_barrier_init(&meeting, NULL, 2);
+    if (pthread_create(&thread, NULL, sleep_for_good, NULL) != 0)
+        fail("pthread_create");
+    pthread_barrier_wait(&meeting);
+    check_silent_child("a silent child of a process of two threads", large_rise_and_fall);
+}
+
+/* ---- Namespaces --------------------------------------------------------------------------------
+ */
+
+/* A child in a user namespace of its own; it ends when the pipe is closed. */
+static pid_t start_child_in_namespace(int *pipe_ends)
+{
+    int ready[2];
+    char word = 0;
+    if (pipe(pipe_ends) != 0 || pipe(ready) != 0)
+        fail("pipe");
+    pid_t child = fork();
+    if (child == 0) {
+        close(pipe_ends[1]);
+        word = unshare(CLONE_NEWUSER) == 0 ? 'g' : 'b';
+        if (write(ready[1], &word, 1) != 1 || read(pipe_ends[0], &word, 1) != 0)
+            _exit(1);
+        _exit(0);
+    }
+    close(pipe_ends[0]);
+    if (child < 0 || read(ready[0], &word, 1) != 1 || word != 'g')
+        fail("a child in another user namespace");
+    return child;
+}
+
+static void enter_namespace_of_child(void)
+{
+    int pipe_ends[2];
+    char path[64];
+    pid_t child = start_child_in_namespace(pipe_ends);
+    snprintf(path, sizeof path, "/proc/%d/ns/user", (int)child);
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    if (descriptor < 0)
+        fail("%s: %s", path, strerror(errno));
+    rise_and_fall(64 * MiB);
+    if (getenv(WITHOUT) == NULL)
+        require_alive();
+    int error = setns(descriptor, CLONE_NEWUSER) == 0 ? 0 : errno;
+    close(descriptor);
+    close(pipe_ends[1]);
+    require_success(wait_for(child, 10, "a child in a namespace"), "a child in a namespace");
+    if (error != 0)
+        fail("setns(CLONE_NEWUSER): %s", strerror(error));
+}
+
+/* Once each, without a purger: whether the kernel allows it at all. */
+static void namespaces_without(void)
+{
+    pid_t child = fork();
+    if (child == 0) {
+        enter_namespace_of_child();
+        _exit(0);
+    }
+    require_success(wait_for(child, 10, "setns"), "setns");
+    if (unshare(CLONE_NEWUSER) != 0)
+        fail("unshare(CLONE_NEWUSER): %s", strerror(errno));
+}
+
+/* One process can do it once: from then on its ids are unknown to the kernel. */
+static void unshared(void)
+{
+    for (int i = 0; i < 10; i++) {
+        pid_t child = fork();
+        if (child == 0) {
+            wake_purger();
+            rise_and_fall(64 * MiB);
+            require_alive();
+            if (unshare(CLONE_NEWUSER) != 0)
+                fail("unshare(CLONE_NEWUSER): %s", strerror(errno));
+            _exit(0);
+        }
+        require_success(wait_for(child, 10, "unshare"), "unshare");
+    }
+    wake_purger();
+    if (unshare(CLONE_NEWUSER) != 0)
+        fail("unshare(CLONE_NEWUSER): %s", strerror(errno));
+    require_purger_works("after unshare");
+}
+
+static void entered(void)
 {
     wake_purger();
-    int error = unshare(CLONE_NEWUSER) == 0 ? 0 : errno;
-    report("unshare(CLONE_NEWUSER) with the purger: %s", error == 0 ? "works" : strerror(error));
-    int own = open("/proc/self/ns/user", O_RDONLY | O_CLOEXEC);
-    error = setns(own, CLONE_NEWUSER) == 0 ? 0 : errno;
-    report("setns to its own user namespace with the purger (never allowed): %s", strerror(error));
-    own = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
-    error = setns(own, CLONE_NEWNS) == 0 ? 0 : errno;
-    report("setns to a mount namespace with the purger: %s",
-           error == 0 ? "works" : strerror(error));
-    if (!purger_ends(2))
-        fail("the purger does not end");
-    error = unshare(CLONE_NEWUSER) == 0 ? 0 : errno;
-    report("unshare(CLONE_NEWUSER) without it: %s", error == 0 ? "works" : strerror(error));
+    enter_namespace_of_child();
+    require_purger_works("after setns");
 }
+
+static void expect_error(const char *call, int result, int expected)
+{
+    int error = result == 0 ? 0 : errno;
+    if (error != expected)
+        fail("%s: %s, not %s", call, strerror(error), strerror(expected));
+}
+
+/* What the kernel refuses, it refuses with the purger as without. */
+static void refused(void)
+{
+    int own = open("/proc/self/ns/user", O_RDONLY | O_CLOEXEC);
+    wake_purger();
+    expect_error("unshare(0)", unshare(0), 0);
+    expect_error("unshare(1)", unshare(1), EINVAL);
+    expect_error("unshare(CLONE_SIGHAND)", unshare(CLONE_SIGHAND), 0);
+    expect_error("setns(-1, 0)", setns(-1, 0), EBADF);
+    expect_error("setns(its own)", setns(own, CLONE_NEWUSER), EINVAL);
+    expect_error("setns(of the wrong kind)", setns(own, CLONE_NEWNS), EINVAL);
+    require_purger_works("after refusals");
+}
+
+#define BEFORE_ALL "namespaces without a purger"
 
 static const struct {
     const char *name;
     void (*run)(void);
+    bool needs_namespaces;
 } parts[] = {
-    {"single-threaded", single_threaded},
-    {"fork", forked},
-    {"vfork and exec", vforked},
-    {"vfork and malloc", vforked_and_allocating},
-    {"posix_spawn", spawned},
-    {"daemon", daemonized},
-    {"exec", execed},
-    {"main ends first", main_ends_first},
-    {"namespaces", namespaces},
+    {"single-threaded", single_threaded, false},
+    {"fork", forked, false},
+    {"silent child, small", silent_small, false},
+    {"silent child, large", silent_large, false},
+    {"silent child, huge", silent_huge, false},
+    {"silent child of threads", silent_of_threads, false},
+    {"vfork and exec", vforked, false},
+    {"vfork and malloc", vforked_and_allocating, false},
+    {"posix_spawn", spawned, false},
+    {"daemon", daemonized, false},
+    {"exec", execed, false},
+    {"main ends first", main_ends_first, false},
+    {"unshare", unshared, true},
+    {"setns", entered, true},
+    {"unshare and setns refused", refused, false},
+    {BEFORE_ALL, namespaces_without, true},
 };
 enum { PARTS = sizeof parts / sizeof *parts };
 
@@ -229,7 +403,13 @@ int main(int argc, char **argv)
     }
     stress_begin(argc, argv, "processes", 100);
     unsigned failed = 0;
-    for (unsigned i = 0; i < PARTS; i++) {
+    static char without[] = WITHOUT "=off";
+    bool has_namespaces = run_part(BEFORE_ALL, without, 20) == 0;
+    if (!has_namespaces)
+        report("no user namespaces for this user on this kernel: parts that need them left out");
+    for (unsigned i = 0; i < PARTS - 1; i++) {
+        if (parts[i].needs_namespaces && !has_namespaces)
+            continue;
         int status = run_part(parts[i].name, NULL, 20);
         if (status != 0)
             report("%s: wait status %#x", parts[i].name, status);

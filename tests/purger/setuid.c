@@ -1,11 +1,13 @@
 /* setuid: a program that gives its privileges up has given them all up within a second: the purger,
  * which libc does not know and so does not change, ends. So it is in a chroot, where there is no
- * /proc to look at. Then it comes back, as the new user, when there is something to do.
+ * /proc to look at. Then it comes back, as the new user, when there is something to do. A program
+ * that sleeps from then on must not miss it: what was free is given back before it ends.
  */
 #define _GNU_SOURCE
 #include "support.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <pthread.h>
 #include <signal.h>
@@ -139,6 +141,94 @@ static void check(const char *what, const char *directory, bool busy)
     close(done[0]);
 }
 
+/* ---- A program that sleeps afterwards ---------------------------------------------------------
+ */
+
+static size_t resident_bytes_of(int process)
+{
+    char path[64], text[128];
+    snprintf(path, sizeof path, "/proc/%d/statm", process);
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t length = file < 0 ? -1 : read(file, text, sizeof text - 1);
+    if (file >= 0)
+        close(file);
+    if (length <= 0)
+        fail("%s cannot be read", path);
+    text[length] = '\0';
+    const char *second = strchr(text, ' ');
+    return second == NULL ? 0 : strtoull(second, NULL, 10) * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+static void next_step(void)
+{
+    say(done);
+    hear(go);
+}
+
+static _Noreturn void run_sleeper(void)
+{
+    struct load load = {.bytes = 64 * MiB, .least = 64, .most = 4 * KiB};
+    touch_stack();
+    load_prepare(&load);
+    next_step();
+    load_rise(&load, 0);
+    next_step();
+    load_fall(&load);
+    drop_privileges();
+    next_step(); /* asleep in read */
+    _exit(0);
+}
+
+static void check_sleeper(const char *what, const char *directory)
+{
+    if (pipe(go) != 0 || pipe(done) != 0)
+        fail("pipe");
+    jail = directory;
+    pid_t child = fork();
+    if (child < 0)
+        fail("fork");
+    if (child == 0) {
+        close(go[1]);
+        close(done[0]);
+        run_sleeper();
+    }
+    close(go[0]);
+    close(done[1]);
+    hear(done);
+    size_t start = resident_bytes_of(child);
+    say(go);
+    hear(done);
+    size_t rise = resident_bytes_of(child) - start, stays;
+    say(go);
+    hear(done);
+    int task;
+    double begin = now_seconds();
+    for (;; sleep_seconds(0.01)) {
+        size_t now = resident_bytes_of(child);
+        stays = now > start ? now - start : 0;
+        task = privileged_task(child);
+        if ((task == 0 && stays <= MAY_STAY(rise)) || now_seconds() > begin + SECONDS)
+            break;
+    }
+    report("%s: %zu KiB over the start at the peak, %zu KiB and %s root %.0f ms later", what,
+           rise / KiB, stays / KiB, task != 0 ? "still" : "no", (now_seconds() - begin) * 1000);
+    if (task != 0 || stays > MAY_STAY(rise)) {
+        kill(child, SIGKILL);
+        waitpid(child, NULL, 0);
+    }
+    if (rise < 48 * MiB)
+        fail("%s: the load did not rise", what);
+    if (task != 0)
+        fail("%s: task %d is still root after %g s", what, task, SECONDS);
+    if (stays > MAY_STAY(rise))
+        promise_broken("%s: %zu KiB stay resident, allowed are %zu", what, stays / KiB,
+                       MAY_STAY(rise) / KiB);
+    say(go);
+    require_success(wait_for(child, 10, what), what);
+    close(go[1]);
+    close(done[0]);
+}
+
 int main(int argc, char **argv)
 {
     stress_begin(argc, argv, "setuid", 60);
@@ -153,6 +243,8 @@ int main(int argc, char **argv)
     check("setuid under load", NULL, true);
     check("setuid in a chroot", empty, false);
     check("setuid in a chroot under load", empty, true);
+    check_sleeper("setuid, then asleep", NULL);
+    check_sleeper("setuid in a chroot, then asleep", empty);
     remove_directory();
     return 0;
 }

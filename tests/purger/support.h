@@ -50,23 +50,57 @@ struct load {
 void load_prepare(struct load *load);
 void load_rise(struct load *load, uint64_t stream); /* writes every byte */
 void load_fall(struct load *load);
+void load_fall_but(struct load *load, size_t one_in); /* one block in so many stays; 0: none */
 
 /* Allocates, writes and frees so much, up to RISE_MOST, in blocks of 64 KiB. */
 #define RISE_MOST (64 * MiB)
 void rise_and_fall(size_t bytes);
 
-/* Fails unless resident memory is down FALL_SECONDS from now, during which nothing is called.
- * start and peak in bytes. */
+/* Fails unless resident memory is down FALL_SECONDS from now, during which nothing is called, but
+ * for what is still in use. All in bytes. */
 void require_fall(const char *what, size_t start, size_t peak);
+void require_fall_but(const char *what, size_t start, size_t peak, size_t in_use);
 
 /* Makes a stack of so many bytes resident, as deep as the library's calls may get. */
 void touch_stack(void);
+
+/* ---- books: the library's and the kernel's
+ * -----------------------------------------------------------------------
+ */
+
+/* What the kernel says of this process: "Anonymous", "LazyFree" … of /proc/self/smaps_rollup. */
+size_t rollup_bytes(const char *key);
+
+/* A number of malloc_info, of an attribute in an element: books_number("purged", "sweeps"). */
+uint64_t books_number(const char *element, const char *attribute);
+
+/* ---- figures ----------------------------------------------------------------------------------
+ */
+
+/* Sorts them. */
+double median(double *figures, size_t count);
 
 /* ---- parts ----------------------------------------------------------------------------------- */
 
 /* Starts this program anew with the name of a part as its only argument, and with one more variable
  * (NAME=VALUE, or NULL). Returns the wait status. */
 int run_part(const char *part, char *variable, double seconds);
+
+/* A part that measures: it runs beside this process and gives a result of fixed size. */
+struct measuring {
+    const char *part;
+    pid_t process;
+    int descriptor; /* where the result comes from */
+};
+
+/* Starts a part with more variables (NAME=VALUE, ended by NULL). */
+struct measuring start_measuring(const char *part, char *const *variables);
+
+/* Waits so long at most; fails unless it succeeds and gives so many bytes. */
+void finish_measuring(const struct measuring *measuring, double seconds, void *result, size_t size);
+
+/* In the part. */
+void give_result(const void *result, size_t size);
 
 /* From now on each clone of this process, and of what it starts, ends as action says (SECCOMP_RET_
  * …). All threads. False where the kernel has no seccomp filters. */
