@@ -95,6 +95,35 @@ def readable_library(path):
     return path
 
 
+def chosen_allocators(our_library, only=None):
+    """glibc, ours and the peers that are here; of those, the named ones (A,B) in that order."""
+    allocators = [Allocator("glibc")]
+    if our_library:
+        allocators.append(Allocator(OURS, our_library))
+    for name in PEERS:
+        path = find_peer(name)
+        if path:
+            allocators.append(Allocator(name, path))
+        if path and name == "jemalloc":
+            allocators.append(Allocator("jemalloc tuned", path, {"MALLOC_CONF": TUNED_JEMALLOC}))
+    if not only:
+        return allocators
+    by_name = {a.name: a for a in allocators}
+    for name in only.split(","):
+        if name not in by_name:
+            fail(f"--only: no allocator '{name}' here (there are {', '.join(by_name)})")
+    return [by_name[name] for name in only.split(",")]
+
+
+def absent_note(allocators):
+    """What could have been compared and is not here, in words, or nothing."""
+    found = [a.name for a in allocators]
+    absent = [name for name in PEERS if name not in found]
+    if OURS not in found:
+        absent.append(f"{OURS} (not built, and no --lib)")
+    return "Not here: " + ", ".join(absent) + "." if absent else ""
+
+
 class Progress:
     """One line on a terminal that says how far a long run is; nothing at all when piped."""
 

@@ -94,8 +94,21 @@ endif
 # Programs of EXTRA_PROGRAMS are not cleaned by themselves.
 CLEANFILES += $(bench_workloads) bench/micro/micro$(EXEEXT)
 
-dist_noinst_SCRIPTS += bench/compare bench/tide
-EXTRA_DIST += bench/common.py
+dist_noinst_SCRIPTS += bench/compare bench/servers bench/tide
+EXTRA_DIST += \
+	bench/common.py \
+	bench/servers.svg \
+	bench/servers-load/drive.py \
+	bench/servers-load/http-client.py \
+	bench/servers-load/mariadb-burst.sql \
+	bench/servers-load/mariadb-schema.sql \
+	bench/servers-load/node.js \
+	bench/servers-load/postgresql-burst.sql \
+	bench/servers-load/postgresql-schema.sql \
+	bench/servers-load/processes.py \
+	bench/servers-load/python.py \
+	bench/servers-load/ruby.rb \
+	bench/servers-load/show.py
 
 .PHONY: bench bench-build
 
