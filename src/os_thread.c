@@ -212,8 +212,8 @@ static bool start_unknown_thread(struct os_thread *thread)
     char *stack = (char *)thread->area + THREAD_GUARD + THREAD_STACK;
     int id = clone(thread_main, stack,
                    CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
-                       CLONE_SYSVSEM | CLONE_SETTLS | CLONE_CHILD_CLEARTID,
-                   thread, NULL, stack + thread->local, &thread->running);
+                       CLONE_SYSVSEM | CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID,
+                   thread, &thread->id, stack + thread->local, &thread->running);
     return id > 0;
 }
 
@@ -237,4 +237,12 @@ bool os_thread_start(struct os_thread *thread, int (*run)(void *), const char *n
     if (!started)
         atomic_store(&thread->running, 0);
     return started;
+}
+
+bool os_thread_is_gone(const struct os_thread *thread)
+{
+    if (atomic_load(&thread->running) != 0)
+        return false;
+    int id = atomic_load(&thread->id);
+    return id == 0 || !os_thread_exists(id);
 }

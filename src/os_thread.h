@@ -16,7 +16,8 @@
 struct os_thread {
     int (*run)(void *);
     const char *name;
-    _Atomic uint32_t running; /* the kernel sets it to 0 when the thread is gone */
+    _Atomic uint32_t running; /* the kernel sets it to 0 when the thread's memory is free again … */
+    _Atomic int id;           /* … and a little later this is nobody's id any more; 0: unknown */
     char *area;               /* its stack and its thread-local storage, kept for the next time */
     size_t local;             /* bytes of the latter, on each side of the thread pointer */
 };
@@ -26,6 +27,9 @@ struct os_thread {
  * blocked (os_block_signals), as they are in the thread. */
 bool os_thread_start(struct os_thread *thread, int (*run)(void *), const char *name,
                      const void *variable);
+
+/* True when the kernel counts it no more among the process's threads, or it never was one. */
+bool os_thread_is_gone(const struct os_thread *thread);
 
 /* In the thread: true when its descriptors are its own. */
 bool os_thread_has_own_descriptors(void);

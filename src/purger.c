@@ -33,8 +33,9 @@
 /* How long to go without a thread when the kernel refused one. */
 #define REFUSED_MS 1000
 
-/* How long to wait for the thread to end, in looks of 100 µs. */
+/* How long to wait for the thread to end, and from look to look. */
 #define STOP_LOOKS 10000
+#define STOP_LOOK_US 100
 
 /* One sweep at a time, of whoever. The outermost lock. */
 static struct lock sweep_lock;
@@ -212,17 +213,23 @@ void purger_stop(void)
 {
     atomic_store(&stop, 1);
     os_futex_wake(&stop);
-    for (int look = 0; look < STOP_LOOKS && (is_in_use(&threads[0]) || is_in_use(&threads[1]));
-         look++)
-        os_sleep_us(100);
+    for (int look = 0; look < STOP_LOOKS; look++) {
+        bool gone = os_thread_is_gone(&threads[0]) && os_thread_is_gone(&threads[1]);
+        os_sleep_us(
+            STOP_LOOK_US); /* the kernel counts it some instructions longer than it is seen */
+        if (gone)
+            break;
+    }
     atomic_store(&stop, 0);
 }
 
 void purger_enter_child(bool was_lone)
 {
     bool had_thread = atomic_load(&thread_state) != THREAD_NONE;
-    atomic_store(&threads[0].running, 0);
-    atomic_store(&threads[1].running, 0);
+    for (int i = 0; i < 2; i++) {
+        atomic_store(&threads[i].running, 0);
+        atomic_store(&threads[i].id, 0);
+    }
     atomic_store(&thread_state, THREAD_NONE);
     atomic_store(&stop, 0);
     /* The lone thread may hold the lock itself, further down its stack; other threads are no more.
