@@ -52,13 +52,13 @@ def fail(text):
 
 def build_folders(given=None):
     """Where built things may lie: what the user said, the folder that the harness names, the one we
-    are in, and the one above this script (a build in the source tree)."""
+    are in, the one that quickstart builds in, and the one above this script (a build in the source
+    tree)."""
     if given:
         return [os.path.abspath(given)]
     above = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    return [
-        os.path.abspath(folder) for folder in (os.environ.get("EBB_BUILDDIR"), ".", above) if folder
-    ]
+    folders = (os.environ.get("EBB_BUILDDIR"), ".", os.path.join(above, "build"), above)
+    return [os.path.abspath(folder) for folder in folders if folder]
 
 
 def find_built(relative, given=None):
