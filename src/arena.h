@@ -59,6 +59,13 @@ struct arena {
     bool at_rest;               /* at fork: its cache was nobody's */
     int thread_id;              /* of the owner, or of the last one */
 
+    /* Of its spans by class, for the statistics. */
+    struct class_books {
+        uint32_t spans;       /* count */
+        uint32_t free_blocks; /* in them; not those in caches */
+        uint32_t hole_pages;  /* OS pages of them that are given back, lazily or not */
+    } books[CLASS_END];
+
     /* Mail that had to go on to another arena, and could not yet; others look whether there is any.
      */
     void *strays[STRAYS_MOST];

@@ -342,6 +342,11 @@ void cache_shrink(struct arena *arena)
         os_purge(start, (size_t)(end - start));
 }
 
+size_t cache_count(const struct arena *arena, unsigned class)
+{
+    return bin_count(arena, class);
+}
+
 size_t cache_bytes(const struct arena *arena, struct cache_large *large)
 {
     size_t bytes = 0;

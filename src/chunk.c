@@ -14,7 +14,16 @@ static struct chunk *_Atomic first_chunk;
 
 static size_t chunk_records; /* under the list's lock */
 
-static _Atomic size_t committed_pages;
+static _Atomic size_t committed_pages, peak_pages;
+
+static void raise_peak(size_t pages)
+{
+    size_t peak = atomic_load_explicit(&peak_pages, memory_order_relaxed);
+    while (pages > peak &&
+           !atomic_compare_exchange_weak_explicit(&peak_pages, &peak, pages, memory_order_relaxed,
+                                                  memory_order_relaxed))
+        ;
+}
 
 struct chunk *chunk_first(void)
 {
@@ -76,7 +85,8 @@ static bool commit_up_to(struct chunk *chunk, size_t end)
         if (!os_commit(start, (target - chunk->committed) * PAGE_SIZE))
             return false;
     }
-    atomic_fetch_add_explicit(&committed_pages, target - chunk->committed, memory_order_relaxed);
+    size_t more = target - chunk->committed;
+    raise_peak(more + atomic_fetch_add_explicit(&committed_pages, more, memory_order_relaxed));
     give_to_buddy(chunk, chunk->committed, target - chunk->committed);
     purge_note_growth((target - chunk->committed) * PAGE_SIZE);
     chunk->committed = target;
@@ -564,6 +574,11 @@ void chunk_count(struct chunk_totals *totals)
 size_t chunk_committed_bytes(void)
 {
     return atomic_load_explicit(&committed_pages, memory_order_relaxed) * PAGE_SIZE;
+}
+
+size_t chunk_peak_bytes(void)
+{
+    return atomic_load_explicit(&peak_pages, memory_order_relaxed) * PAGE_SIZE;
 }
 
 void chunk_lock_all(void)

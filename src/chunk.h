@@ -120,6 +120,9 @@ void chunk_count(struct chunk_totals *totals);
 /* Bytes of pages that were used at some time and are still mapped: no lock, no exactness. */
 size_t chunk_committed_bytes(void);
 
+/* The most that this ever was. */
+size_t chunk_peak_bytes(void);
+
 /* For fork: all chunks and the list. */
 void chunk_lock_all(void);
 void chunk_unlock_all(void);

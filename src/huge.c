@@ -33,6 +33,7 @@ static struct {
     struct lock lock;
     struct list live, kept, leaving; /* leaving: in the hands of the sweep that is under way; in the
                                         child of a fork perhaps left of one that is not */
+    size_t peak_bytes;               /* of all three */
     struct huge *unused;             /* records, never used for anything else */
 } huge;
 
@@ -41,9 +42,16 @@ static _Atomic size_t kept_bytes;
 
 /* ---- Under the lock -------------------------------------------------------------------------- */
 
+static void note_peak(void)
+{
+    huge.peak_bytes =
+        max_size(huge.peak_bytes, huge.live.bytes + huge.kept.bytes + huge.leaving.bytes);
+}
+
 static void publish_kept(void)
 {
     atomic_store_explicit(&kept_bytes, huge.kept.bytes + huge.leaving.bytes, memory_order_relaxed);
+    note_peak();
 }
 
 static void list_add(struct list *list, struct huge *block)
@@ -275,6 +283,7 @@ static void set_size(struct huge *block, size_t size, size_t mapped)
 {
     lock_acquire(&huge.lock);
     huge.live.bytes += mapped - block->mapped;
+    note_peak();
     block->size = size;
     block->mapped = mapped;
     block->cut_ms = mapped > size ? os_now_ms() : 0;
@@ -471,7 +480,8 @@ void huge_count(struct huge_totals *totals)
 {
     lock_acquire(&huge.lock);
     *totals =
-        (struct huge_totals){huge.live.bytes, huge.live.count, huge.kept.bytes, huge.kept.count};
+        (struct huge_totals){huge.live.bytes, huge.live.count, huge.kept.bytes + huge.leaving.bytes,
+                             huge.kept.count + huge.leaving.count, huge.peak_bytes};
     lock_release(&huge.lock);
 }
 

@@ -27,9 +27,11 @@ ebb_sources = \
 	src/pressure.c src/pressure.h \
 	src/purge.c src/purge.h \
 	src/purger.c src/purger.h \
+	src/report.c src/report.h \
 	src/sizeclass.c src/sizeclass.h \
 	src/span.c src/span.h \
 	src/stats.c src/stats.h \
+	src/stats_text.c src/stats_text.h \
 	src/takeover.c src/takeover.h \
 	src/text.c src/text.h
 

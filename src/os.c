@@ -208,6 +208,13 @@ uint64_t os_now_ms(void)
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
+uint64_t os_now_us(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
 void os_yield(void)
 {
     sched_yield();
@@ -355,4 +362,44 @@ size_t os_resident_bytes(void)
     for (i++; i < length && text[i] >= '0' && text[i] <= '9'; i++)
         pages = pages * 10 + (size_t)(text[i] - '0');
     return pages * os_page_size;
+}
+
+size_t os_peak_resident_bytes(void)
+{
+    char text[4096];
+    static const char name[] = "VmHWM:";
+    if (os_read_file("/proc/self/status", text, sizeof text) == 0)
+        return 0;
+    const char *at = strstr(text, name);
+    size_t kib = 0;
+    for (at = at != NULL ? at + sizeof name - 1 : ""; *at == ' ' || *at == '\t';)
+        at++;
+    for (; *at >= '0' && *at <= '9'; at++)
+        kib = kib * 10 + (size_t)(*at - '0');
+    return kib * KiB;
+}
+
+int os_open_to_append(const char *path)
+{
+    int saved = errno;
+    int flags = O_WRONLY | O_CREAT | O_APPEND | O_NOCTTY | O_NONBLOCK | O_CLOEXEC;
+    int descriptor = (int)syscall(SYS_openat, AT_FDCWD, path, flags, 0600);
+    errno = saved;
+    return descriptor;
+}
+
+bool os_is_secure(void)
+{
+    return getauxval(AT_SECURE) != 0;
+}
+
+int os_process_id(void)
+{
+    return (int)syscall(SYS_getpid);
+}
+
+void os_handle_signal(int number, void (*handler)(int))
+{
+    struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART | SA_ONSTACK};
+    sigaction(number, &action, NULL);
 }

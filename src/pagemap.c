@@ -28,6 +28,15 @@ static bool make_leaf(size_t top)
     return true;
 }
 
+size_t pagemap_bytes(void)
+{
+    size_t bytes = sizeof pagemap;
+    for (size_t top = 0; top < TOP_ENTRIES; top++)
+        if (atomic_load_explicit(&pagemap.top[top], memory_order_relaxed) != 0)
+            bytes += sizeof(struct pagemap_leaf);
+    return bytes;
+}
+
 bool pagemap_prepare(const void *start, size_t size)
 {
     size_t first = (uintptr_t)start >> LEAF_SHIFT;

@@ -5,6 +5,7 @@
 #include "options.h"
 
 static _Atomic size_t bytes, calls, growth;
+static _Atomic uint64_t spent_us;
 
 /* What is worth a call. */
 #define GROWTH_LEAST MiB
@@ -27,7 +28,9 @@ static void purge_some(const struct os_range *ranges, size_t count, enum sweep_k
     bool lazily = kind != SWEEP_NOW && options.advice == ADVICE_FREE;
     count_resident(ranges, count, kind, resident);
     for (size_t first = 0; first < count; first++) {
+        uint64_t begin_us = os_now_us();
         size_t done = os_purge_ranges(ranges + first, count - first, lazily);
+        atomic_fetch_add_explicit(&spent_us, os_now_us() - begin_us, memory_order_relaxed);
         atomic_fetch_add_explicit(&calls, 1, memory_order_relaxed);
         for (size_t end = first + done; first < end; first++) {
             results[first] = lazily ? PURGE_LAZY : PURGE_DONE;
@@ -81,4 +84,9 @@ size_t purge_bytes(void)
 size_t purge_calls(void)
 {
     return atomic_load_explicit(&calls, memory_order_relaxed);
+}
+
+uint64_t purge_us(void)
+{
+    return atomic_load_explicit(&spent_us, memory_order_relaxed);
 }

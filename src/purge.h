@@ -38,4 +38,7 @@ size_t purge_take_growth(void);
 size_t purge_bytes(void);
 size_t purge_calls(void);
 
+/* What those calls took in all, in microseconds. */
+uint64_t purge_us(void);
+
 #endif

@@ -48,7 +48,8 @@ static _Atomic uint32_t stop;          /* a futex: the thread is to end */
 static _Atomic uint64_t next_start_ms; /* after a refusal */
 
 static _Atomic uint64_t next_look_ms; /* without a thread */
-static _Atomic size_t sweeps;
+static _Atomic size_t sweeps;         /* these three are written under the sweep lock */
+static _Atomic uint64_t sweeps_us, longest_us;
 static _Atomic size_t threshold = SMALL_PROCESS;
 
 /* ---- What a sweep does ------------------------------------------------------------------------
@@ -68,11 +69,10 @@ static enum sweep_kind kind_of_sweep(void)
 }
 
 /* Under the sweep lock. Returns the bytes given back. */
-static size_t sweep_all(enum sweep_kind kind)
+static size_t sweep_uncounted(enum sweep_kind kind)
 {
     static uint64_t next_ageing_ms; /* under the lock */
     uint64_t now = os_now_ms();
-    atomic_fetch_add_explicit(&sweeps, 1, memory_order_relaxed);
     /* Those who trim at times want all of it; else threads that are busy keep their caches. */
     bool all = kind == SWEEP_NOW || options.schedule == SCHEDULE_PERIODIC;
     takeover_flush(all);
@@ -84,6 +84,18 @@ static size_t sweep_all(enum sweep_kind kind)
     /* Half a sweep less than a delay, since sweeps are not on time. */
     next_ageing_ms = now + options.purge_delay_ms - period_ms() / 2;
     return bytes + takeover_purge_holes(kind) + chunk_sweep(kind, SPARE_CHUNKS);
+}
+
+static size_t sweep_all(enum sweep_kind kind)
+{
+    uint64_t begin_us = os_now_us();
+    size_t bytes = sweep_uncounted(kind);
+    uint64_t took_us = os_now_us() - begin_us;
+    atomic_fetch_add_explicit(&sweeps, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&sweeps_us, took_us, memory_order_relaxed);
+    if (took_us > atomic_load_explicit(&longest_us, memory_order_relaxed))
+        atomic_store_explicit(&longest_us, took_us, memory_order_relaxed);
+    return bytes;
 }
 
 /* Under the sweep lock, by the thread: true when there is something for another sweep to do, or to
@@ -348,6 +360,13 @@ void purger_reclaim(void)
     end_own(entered);
 }
 
+void purger_visit(void (*visit)(void *context), void *context)
+{
+    lone_sweep_begin(&sweep_lock);
+    visit(context);
+    lone_sweep_end(&sweep_lock);
+}
+
 void purger_set_threshold(size_t bytes)
 {
     atomic_store_explicit(&threshold, bytes, memory_order_relaxed);
@@ -356,4 +375,13 @@ void purger_set_threshold(size_t bytes)
 size_t purger_sweeps(void)
 {
     return atomic_load_explicit(&sweeps, memory_order_relaxed);
+}
+
+struct purger_work purger_work(void)
+{
+    return (struct purger_work){
+        .sweeps = purger_sweeps(),
+        .all_us = atomic_load_explicit(&sweeps_us, memory_order_relaxed),
+        .longest_us = atomic_load_explicit(&longest_us, memory_order_relaxed),
+    };
 }

@@ -33,8 +33,17 @@ void purger_set_threshold(size_t bytes);
  * process of several. Waits for it for a second at most. */
 void purger_stop(void);
 
-/* Sweeps since the start. */
+/* Sweeps since the start, trims among them; and how long they took. */
 size_t purger_sweeps(void);
+struct purger_work {
+    size_t sweeps; /* count */
+    uint64_t all_us, longest_us;
+};
+struct purger_work purger_work(void);
+
+/* For another thread of the library's own: calls visit under the sweep lock, taken as the purger
+ * takes it, so that what visit does between lone_visit_begin and lone_visit_end may take locks. */
+void purger_visit(void (*visit)(void *context), void *context);
 
 /* The child of a fork has no thread; was_lone: nor had the parent others than the purger. */
 void purger_enter_child(bool was_lone);

@@ -88,7 +88,6 @@ void takeover_visit_all(void (*visit)(struct arena *arena, bool owned, void *con
                         void *context)
 {
     struct arena *batch[VISIT_BATCH];
-    arenas_prepare();
     lock_acquire(&visit_lock);
     struct arena *arena = arenas_first();
     while (arena != NULL) {

@@ -6,7 +6,14 @@ command_tests = \
 	tests/command/install.sh \
 	tests/command/library.sh \
 	tests/command/manual.sh \
+	tests/command/stats.sh \
 	tests/command/warnings.sh
 
 TESTS += $(command_tests)
+
+# What the figures are compared with.
+check_PROGRAMS += tests/command/known-heap
+tests_command_known_heap_CFLAGS = $(AM_CFLAGS) -fno-builtin -pthread
+tests_command_known_heap_LDADD = -lpthread
+
 EXTRA_DIST += $(command_tests) tests/command/lib.sh
