@@ -8,12 +8,12 @@
 
 /* ---- All arenas ------------------------------------------------------------------------------ */
 
-static struct arena *_Atomic first_arena;
+struct arena *_Atomic arenas_newest;
 
 struct arena *arenas_first(void)
 {
     /* Acquire: pairs with the release in arenas_add. */
-    return atomic_load_explicit(&first_arena, memory_order_acquire);
+    return atomic_load_explicit(&arenas_newest, memory_order_acquire);
 }
 
 struct arena *arenas_next(const struct arena *arena)
@@ -23,9 +23,9 @@ struct arena *arenas_next(const struct arena *arena)
 
 void arenas_add(struct arena *arena)
 {
-    atomic_store_explicit(&arena->next, atomic_load_explicit(&first_arena, memory_order_relaxed),
+    atomic_store_explicit(&arena->next, atomic_load_explicit(&arenas_newest, memory_order_relaxed),
                           memory_order_relaxed);
-    atomic_store_explicit(&first_arena, arena, memory_order_release);
+    atomic_store_explicit(&arenas_newest, arena, memory_order_release);
 }
 
 /* ---- Lists of spans with free blocks ----------------------------------------------------------

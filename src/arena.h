@@ -78,6 +78,9 @@ struct arena {
 /* All under the arena's mutex, and with nothing that allocates. A mistake of the program's is noted
  * for arena_abort_on, to be called when no lock is held any more. */
 
+/* The list of all, for arenas.c and root.h; the rest by ->next. */
+extern hidden struct arena *_Atomic arenas_newest;
+
 /* All arenas, without a lock: the newest first. Arenas are never freed. */
 struct arena *arenas_first(void);
 struct arena *arenas_next(const struct arena *arena);

@@ -342,26 +342,6 @@ void cache_shrink(struct arena *arena)
         os_purge(start, (size_t)(end - start));
 }
 
-size_t cache_count(const struct arena *arena, unsigned class)
-{
-    return bin_count(arena, class);
-}
-
-size_t cache_bytes(const struct arena *arena, struct cache_large *large)
-{
-    size_t bytes = 0;
-    *large = (struct cache_large){0, 0};
-    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++) {
-        size_t count = bin_count(arena, class);
-        bytes += count * sizeclasses[class].size;
-        if (is_large(class)) {
-            large->blocks += count;
-            large->bytes += count * sizeclasses[class].size;
-        }
-    }
-    return bytes;
-}
-
 void cache_forget(struct arena *arena)
 {
     for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++)

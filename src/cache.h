@@ -189,13 +189,4 @@ void cache_open(struct arena *arena);
 /* Forgets what is in it, in the child of a fork: those blocks are lost. */
 void cache_forget(struct arena *arena);
 
-/* Blocks of a class in it. */
-size_t cache_count(const struct arena *arena, unsigned class);
-
-/* Bytes in it; of those, large blocks. */
-struct cache_large {
-    size_t blocks, bytes;
-};
-size_t cache_bytes(const struct arena *arena, struct cache_large *large);
-
 #endif

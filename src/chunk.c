@@ -10,25 +10,25 @@
 
 /* Guards the making of chunks. */
 static struct lock list_lock;
-static struct chunk *_Atomic first_chunk;
+struct chunk *_Atomic chunks_oldest;
 
 static size_t chunk_records; /* under the list's lock */
 
-static _Atomic size_t committed_pages, peak_pages;
+struct chunk_books chunk_books;
 
 static void raise_peak(size_t pages)
 {
-    size_t peak = atomic_load_explicit(&peak_pages, memory_order_relaxed);
+    size_t peak = atomic_load_explicit(&chunk_books.peak_pages, memory_order_relaxed);
     while (pages > peak &&
-           !atomic_compare_exchange_weak_explicit(&peak_pages, &peak, pages, memory_order_relaxed,
-                                                  memory_order_relaxed))
+           !atomic_compare_exchange_weak_explicit(&chunk_books.peak_pages, &peak, pages,
+                                                  memory_order_relaxed, memory_order_relaxed))
         ;
 }
 
 struct chunk *chunk_first(void)
 {
     /* Acquire: pairs with the release that appends a record. */
-    return atomic_load_explicit(&first_chunk, memory_order_acquire);
+    return atomic_load_explicit(&chunks_oldest, memory_order_acquire);
 }
 
 /* Our pages in an OS page, at least 1. */
@@ -86,7 +86,8 @@ static bool commit_up_to(struct chunk *chunk, size_t end)
             return false;
     }
     size_t more = target - chunk->committed;
-    raise_peak(more + atomic_fetch_add_explicit(&committed_pages, more, memory_order_relaxed));
+    raise_peak(more +
+               atomic_fetch_add_explicit(&chunk_books.committed_pages, more, memory_order_relaxed));
     give_to_buddy(chunk, chunk->committed, target - chunk->committed);
     purge_note_growth((target - chunk->committed) * PAGE_SIZE);
     chunk->committed = target;
@@ -184,7 +185,7 @@ static bool take_from_any(size_t pages, size_t alignment, bool large, bool wait,
 /* A record without a base, or a new one at the end of the list. Under list_lock. */
 static struct chunk *spare_record(void)
 {
-    struct chunk *_Atomic *link = &first_chunk;
+    struct chunk *_Atomic *link = &chunks_oldest;
     for (struct chunk *chunk; (chunk = atomic_load_explicit(link, memory_order_relaxed)) != NULL;
          link = &chunk->next) {
         lock_acquire(&chunk->lock);
@@ -210,7 +211,7 @@ static void unmap_chunk(struct chunk *chunk)
         pagemap_set_chunk(chunk->base, chunk);
         return;
     }
-    atomic_fetch_sub_explicit(&committed_pages, chunk->committed, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&chunk_books.committed_pages, chunk->committed, memory_order_relaxed);
     chunk->base = NULL;
     chunk->buddy.orders = 0;
     bits_clear(chunk->free_state[PAGE_LAZY], 0, CHUNK_PAGES);
@@ -510,18 +511,12 @@ bool chunk_any_dirty(void)
     return in_hand.chunk != NULL;
 }
 
-/* Free pages of a state. Under the lock. */
-static size_t count_pages(const struct chunk *chunk, enum page_state state)
-{
-    return bits_count(chunk->free_state[state], 0, CHUNK_PAGES);
-}
-
 size_t chunk_dirty_bytes(void)
 {
     size_t pages = 0;
     for (struct chunk *chunk = chunk_first(); chunk != NULL; chunk = next_of(chunk)) {
         lock_acquire(&chunk->lock);
-        pages += count_pages(chunk, PAGE_YOUNG) + count_pages(chunk, PAGE_OLD);
+        pages += chunk_count_state(chunk, PAGE_YOUNG) + chunk_count_state(chunk, PAGE_OLD);
         lock_release(&chunk->lock);
     }
     if (in_hand.chunk != NULL)
@@ -556,29 +551,19 @@ void chunk_count(struct chunk_totals *totals)
     *totals = (struct chunk_totals){0};
     for (struct chunk *chunk = chunk_first(); chunk != NULL; chunk = next_of(chunk)) {
         lock_acquire(&chunk->lock);
-        if (chunk->base != NULL) {
-            totals->mapped_bytes += CHUNK_SIZE;
-            totals->free_bytes +=
-                (chunk->buddy.free_pages + CHUNK_PAGES - chunk->committed) * PAGE_SIZE;
-            totals->dirty_bytes +=
-                (count_pages(chunk, PAGE_YOUNG) + count_pages(chunk, PAGE_OLD)) * PAGE_SIZE;
-            totals->lazy_bytes += count_pages(chunk, PAGE_LAZY) * PAGE_SIZE;
-            totals->large_bytes += chunk->large_pages * PAGE_SIZE;
-            for (size_t page = 0; page < CHUNK_PAGES; page++)
-                totals->large_blocks += chunk->large[page] != 0;
-        }
+        chunk_add(chunk, totals);
         lock_release(&chunk->lock);
     }
 }
 
 size_t chunk_committed_bytes(void)
 {
-    return atomic_load_explicit(&committed_pages, memory_order_relaxed) * PAGE_SIZE;
+    return atomic_load_explicit(&chunk_books.committed_pages, memory_order_relaxed) * PAGE_SIZE;
 }
 
 size_t chunk_peak_bytes(void)
 {
-    return atomic_load_explicit(&peak_pages, memory_order_relaxed) * PAGE_SIZE;
+    return atomic_load_explicit(&chunk_books.peak_pages, memory_order_relaxed) * PAGE_SIZE;
 }
 
 void chunk_lock_all(void)

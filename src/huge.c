@@ -14,28 +14,7 @@
 /* How far the size of a block may stay above what realloc asked for, as a share of the block. */
 #define SHRINK_SHARE 8
 
-struct huge {
-    char *start;
-    size_t size;                  /* bytes that were asked for, in whole OS pages */
-    size_t mapped;                /* bytes; more than size where a kept mapping was larger … */
-    uint64_t cut_ms;              /* … and then, live, when that was, or 0; a sweep cuts it off */
-    struct huge *next_here;       /* live: the next that begins in the same 32 MiB */
-    struct huge *next, *previous; /* in the list of live or of kept blocks, the newest first */
-    uint64_t freed_ms;
-};
-
-struct list {
-    struct huge *first;
-    size_t count, bytes;
-};
-
-static struct {
-    struct lock lock;
-    struct list live, kept, leaving; /* leaving: in the hands of the sweep that is under way; in the
-                                        child of a fork perhaps left of one that is not */
-    size_t peak_bytes;               /* of all three */
-    struct huge *unused;             /* records, never used for anything else */
-} huge;
+struct huge_lists huge_lists;
 
 /* Bytes of kept and leaving for those who look without the lock. */
 static _Atomic size_t kept_bytes;
@@ -44,17 +23,19 @@ static _Atomic size_t kept_bytes;
 
 static void note_peak(void)
 {
-    huge.peak_bytes =
-        max_size(huge.peak_bytes, huge.live.bytes + huge.kept.bytes + huge.leaving.bytes);
+    huge_lists.peak_bytes =
+        max_size(huge_lists.peak_bytes,
+                 huge_lists.live.bytes + huge_lists.kept.bytes + huge_lists.leaving.bytes);
 }
 
 static void publish_kept(void)
 {
-    atomic_store_explicit(&kept_bytes, huge.kept.bytes + huge.leaving.bytes, memory_order_relaxed);
+    atomic_store_explicit(&kept_bytes, huge_lists.kept.bytes + huge_lists.leaving.bytes,
+                          memory_order_relaxed);
     note_peak();
 }
 
-static void list_add(struct list *list, struct huge *block)
+static void list_add(struct huge_list *list, struct huge *block)
 {
     block->previous = NULL;
     block->next = list->first;
@@ -66,7 +47,7 @@ static void list_add(struct list *list, struct huge *block)
     publish_kept();
 }
 
-static void list_remove(struct list *list, struct huge *block)
+static void list_remove(struct huge_list *list, struct huge *block)
 {
     if (block->previous != NULL)
         block->previous->next = block->next;
@@ -93,7 +74,7 @@ static void enter(struct huge *block)
     block->next_here = pagemap_huge(block->start);
     pagemap_set_huge(block->start, block);
     pagemap_set(block->start, 1, CLASS_HUGE);
-    list_add(&huge.live, block);
+    list_add(&huge_lists.live, block);
 }
 
 static void leave(struct huge *block)
@@ -107,7 +88,7 @@ static void leave(struct huge *block)
         first->next_here = block->next_here;
     }
     pagemap_set(block->start, 1, CLASS_NONE);
-    list_remove(&huge.live, block);
+    list_remove(&huge_lists.live, block);
 }
 
 /* The smallest kept mapping that fits. What it has too much is cut off by a sweep, unless the block
@@ -115,24 +96,24 @@ static void leave(struct huge *block)
 static struct huge *take_kept(size_t size, size_t alignment)
 {
     struct huge *best = NULL;
-    for (struct huge *block = huge.kept.first; block != NULL; block = block->next)
+    for (struct huge *block = huge_lists.kept.first; block != NULL; block = block->next)
         if (block->mapped >= size && ((uintptr_t)block->start & (alignment - 1)) == 0 &&
             (best == NULL || block->mapped < best->mapped))
             best = block;
     if (best != NULL)
-        list_remove(&huge.kept, best);
+        list_remove(&huge_lists.kept, best);
     return best;
 }
 
 /* The largest kept mapping: it can be made to fit, and what is resident of it saves as much. */
 static struct huge *take_largest(void)
 {
-    struct huge *best = huge.kept.first;
+    struct huge *best = huge_lists.kept.first;
     for (struct huge *block = best; block != NULL; block = block->next)
         if (block->mapped > best->mapped)
             best = block;
     if (best != NULL)
-        list_remove(&huge.kept, best);
+        list_remove(&huge_lists.kept, best);
     return best;
 }
 
@@ -140,20 +121,20 @@ static struct huge *take_largest(void)
 
 static struct huge *new_record(void)
 {
-    lock_acquire(&huge.lock);
-    struct huge *block = huge.unused;
+    lock_acquire(&huge_lists.lock);
+    struct huge *block = huge_lists.unused;
     if (block != NULL)
-        huge.unused = block->next;
-    lock_release(&huge.lock);
+        huge_lists.unused = block->next;
+    lock_release(&huge_lists.lock);
     return block != NULL ? block : meta_alloc(sizeof *block);
 }
 
 static void drop_record(struct huge *block)
 {
-    lock_acquire(&huge.lock);
-    block->next = huge.unused;
-    huge.unused = block;
-    lock_release(&huge.lock);
+    lock_acquire(&huge_lists.lock);
+    block->next = huge_lists.unused;
+    huge_lists.unused = block;
+    lock_release(&huge_lists.lock);
 }
 
 /* A fresh mapping, whose start the page map has a leaf for; NULL when refused. */
@@ -179,9 +160,9 @@ static void let_go(struct huge *block)
     }
     os_purge(block->start, block->mapped);
     block->freed_ms = os_now_ms();
-    lock_acquire(&huge.lock);
-    list_add(&huge.kept, block);
-    lock_release(&huge.lock);
+    lock_acquire(&huge_lists.lock);
+    list_add(&huge_lists.kept, block);
+    lock_release(&huge_lists.lock);
 }
 
 /* At least one of our pages, so that no two blocks begin in the same one: the page map has one code
@@ -209,16 +190,16 @@ static bool lengthen(struct huge *block, size_t size)
 /* A mapping that was kept, or NULL. */
 static struct huge *reuse(size_t size, size_t alignment)
 {
-    lock_acquire(&huge.lock);
+    lock_acquire(&huge_lists.lock);
     struct huge *block = take_kept(size, alignment);
     bool too_short = block == NULL && alignment <= os_page_size;
     if (too_short)
         block = take_largest();
-    lock_release(&huge.lock);
+    lock_release(&huge_lists.lock);
     if (block != NULL && too_short && !lengthen(block, size)) {
-        lock_acquire(&huge.lock);
-        list_add(&huge.kept, block);
-        lock_release(&huge.lock);
+        lock_acquire(&huge_lists.lock);
+        list_add(&huge_lists.kept, block);
+        lock_release(&huge_lists.lock);
         return NULL;
     }
     return block;
@@ -243,28 +224,28 @@ void *huge_alloc(size_t size, size_t alignment, bool *zero)
     }
     block->size = size;
     block->cut_ms = block->mapped != size ? os_now_ms() : 0;
-    lock_acquire(&huge.lock);
+    lock_acquire(&huge_lists.lock);
     enter(block);
-    lock_release(&huge.lock);
+    lock_release(&huge_lists.lock);
     return block->start;
 }
 
 bool huge_free(void *start)
 {
     uint64_t now = os_now_ms();
-    lock_acquire(&huge.lock);
+    lock_acquire(&huge_lists.lock);
     struct huge *block = find(start);
     bool keep = false;
     if (block != NULL) {
         leave(block);
         keep = options.schedule != SCHEDULE_IMMEDIATE &&
-               block->mapped <= KEEP_MOST - min_size(huge.kept.bytes, KEEP_MOST);
+               block->mapped <= KEEP_MOST - min_size(huge_lists.kept.bytes, KEEP_MOST);
         if (keep) {
             block->freed_ms = now;
-            list_add(&huge.kept, block);
+            list_add(&huge_lists.kept, block);
         }
     }
-    lock_release(&huge.lock);
+    lock_release(&huge_lists.lock);
     if (block != NULL && !keep)
         let_go(block);
     return block != NULL;
@@ -272,22 +253,22 @@ bool huge_free(void *start)
 
 size_t huge_size(const void *start)
 {
-    lock_acquire(&huge.lock);
+    lock_acquire(&huge_lists.lock);
     const struct huge *block = find(start);
     size_t size = block != NULL ? block->size : 0;
-    lock_release(&huge.lock);
+    lock_release(&huge_lists.lock);
     return size;
 }
 
 static void set_size(struct huge *block, size_t size, size_t mapped)
 {
-    lock_acquire(&huge.lock);
-    huge.live.bytes += mapped - block->mapped;
+    lock_acquire(&huge_lists.lock);
+    huge_lists.live.bytes += mapped - block->mapped;
     note_peak();
     block->size = size;
     block->mapped = mapped;
     block->cut_ms = mapped > size ? os_now_ms() : 0;
-    lock_release(&huge.lock);
+    lock_release(&huge_lists.lock);
 }
 
 /* Moves a block to a mapping of its new size. All that can be refused comes before anything is
@@ -297,29 +278,29 @@ static void *move(struct huge *block, size_t size)
     char *target = map(size, os_page_size);
     if (target == NULL)
         return NULL;
-    lock_acquire(&huge.lock);
+    lock_acquire(&huge_lists.lock);
     leave(block);
-    lock_release(&huge.lock);
+    lock_release(&huge_lists.lock);
     bool moved = os_move(block->start, block->mapped, target, size);
     if (moved) {
         block->start = target;
         block->size = block->mapped = size;
     } /* else target's addresses are lost, as above */
     block->cut_ms = block->mapped > block->size ? os_now_ms() : 0;
-    lock_acquire(&huge.lock);
+    lock_acquire(&huge_lists.lock);
     enter(block);
-    lock_release(&huge.lock);
+    lock_release(&huge_lists.lock);
     return moved ? target : NULL;
 }
 
 void *huge_resize(void *start, size_t size)
 {
     size = whole_size(size);
-    lock_acquire(&huge.lock);
+    lock_acquire(&huge_lists.lock);
     struct huge *block = find(start);
     if (block != NULL)
         block->cut_ms = 0; /* no sweep touches it from now on */
-    lock_release(&huge.lock);
+    lock_release(&huge_lists.lock);
     if (block == NULL)
         return NULL;
     size_t excess = block->mapped - min_size(size, block->mapped);
@@ -337,7 +318,7 @@ void *huge_resize(void *start, size_t size)
     return start;
 }
 
-static bool list_contains(const struct list *list, const char *address)
+static bool list_contains(const struct huge_list *list, const char *address)
 {
     for (const struct huge *block = list->first; block != NULL; block = block->next)
         if (address >= block->start && address < block->start + block->mapped)
@@ -347,9 +328,9 @@ static bool list_contains(const struct list *list, const char *address)
 
 bool huge_contains(const void *address)
 {
-    lock_acquire(&huge.lock);
-    bool inside = list_contains(&huge.live, address);
-    lock_release(&huge.lock);
+    lock_acquire(&huge_lists.lock);
+    bool inside = list_contains(&huge_lists.live, address);
+    lock_release(&huge_lists.lock);
     return inside;
 }
 
@@ -357,16 +338,16 @@ bool huge_contains(const void *address)
  * the lock; false for want of a record. */
 static bool cut(struct huge *block)
 {
-    struct huge *rest = huge.unused;
+    struct huge *rest = huge_lists.unused;
     if (rest == NULL)
         return false;
-    huge.unused = rest->next;
+    huge_lists.unused = rest->next;
     rest->start = block->start + block->size;
     rest->mapped = block->mapped - block->size;
-    huge.live.bytes -= rest->mapped;
+    huge_lists.live.bytes -= rest->mapped;
     block->mapped = block->size;
     block->cut_ms = 0;
-    list_add(&huge.leaving, rest);
+    list_add(&huge_lists.leaving, rest);
     return true;
 }
 
@@ -376,11 +357,11 @@ static bool cut_live(uint64_t age_ms)
 {
     uint64_t now = os_now_ms();
     bool done = true;
-    lock_acquire(&huge.lock);
-    for (struct huge *block = huge.live.first; block != NULL && done; block = block->next)
+    lock_acquire(&huge_lists.lock);
+    for (struct huge *block = huge_lists.live.first; block != NULL && done; block = block->next)
         if (block->cut_ms != 0 && block->cut_ms + age_ms <= now)
             done = cut(block);
-    lock_release(&huge.lock);
+    lock_release(&huge_lists.lock);
     return done;
 }
 
@@ -388,15 +369,15 @@ static void choose_leaving(uint64_t age_ms)
 {
     uint64_t now = os_now_ms();
     struct huge *next;
-    lock_acquire(&huge.lock);
-    for (struct huge *block = huge.kept.first; block != NULL; block = next) {
+    lock_acquire(&huge_lists.lock);
+    for (struct huge *block = huge_lists.kept.first; block != NULL; block = next) {
         next = block->next;
         if (block->freed_ms + age_ms > now)
             continue;
-        list_remove(&huge.kept, block);
-        list_add(&huge.leaving, block);
+        list_remove(&huge_lists.kept, block);
+        list_add(&huge_lists.leaving, block);
     }
-    lock_release(&huge.lock);
+    lock_release(&huge_lists.lock);
     struct huge *record;
     while (!cut_live(age_ms) && (record = meta_alloc(sizeof *record)) != NULL)
         drop_record(record);
@@ -405,25 +386,26 @@ static void choose_leaving(uint64_t age_ms)
 /* The memory of the first is gone already, so this takes no time under the lock. */
 static void unmap_leaving(void)
 {
-    lock_acquire(&huge.lock);
-    struct huge *block = huge.leaving.first;
-    list_remove(&huge.leaving, block);
+    lock_acquire(&huge_lists.lock);
+    struct huge *block = huge_lists.leaving.first;
+    list_remove(&huge_lists.leaving, block);
     if (os_unmap(block->start, block->mapped)) {
-        block->next = huge.unused;
-        huge.unused = block;
+        block->next = huge_lists.unused;
+        huge_lists.unused = block;
     } else {
         block->freed_ms = os_now_ms();
-        list_add(&huge.kept, block);
+        list_add(&huge_lists.kept, block);
     }
-    lock_release(&huge.lock);
+    lock_release(&huge_lists.lock);
 }
 
 /* By those who may sweep: unmaps what is to leave. */
 static size_t let_leave(void)
 {
     size_t bytes = 0;
-    while (huge.leaving.first != NULL) {
-        purge_range(huge.leaving.first->start, huge.leaving.first->mapped, SWEEP_NOW, &bytes);
+    while (huge_lists.leaving.first != NULL) {
+        purge_range(huge_lists.leaving.first->start, huge_lists.leaving.first->mapped, SWEEP_NOW,
+                    &bytes);
         lone_visit_begin();
         unmap_leaving();
         lone_visit_end();
@@ -442,7 +424,7 @@ size_t huge_sweep(uint64_t age_ms)
 /* The kept mapping that was freed first. */
 static struct huge *oldest_kept(void)
 {
-    struct huge *block = huge.kept.first;
+    struct huge *block = huge_lists.kept.first;
     while (block != NULL && block->next != NULL)
         block = block->next;
     return block;
@@ -452,13 +434,13 @@ size_t huge_make_up(size_t bytes)
 {
     size_t given_back = 0;
     lone_visit_begin();
-    lock_acquire(&huge.lock);
+    lock_acquire(&huge_lists.lock);
     for (struct huge *block; given_back < bytes && (block = oldest_kept()) != NULL;) {
         given_back += block->mapped;
-        list_remove(&huge.kept, block);
-        list_add(&huge.leaving, block);
+        list_remove(&huge_lists.kept, block);
+        list_add(&huge_lists.leaving, block);
     }
-    lock_release(&huge.lock);
+    lock_release(&huge_lists.lock);
     lone_visit_end();
     return let_leave();
 }
@@ -470,27 +452,28 @@ size_t huge_kept_bytes(void)
 
 bool huge_any_kept(void)
 {
-    lock_acquire(&huge.lock);
-    bool any = huge.kept.count != 0 || huge.leaving.count != 0;
-    lock_release(&huge.lock);
+    lock_acquire(&huge_lists.lock);
+    bool any = huge_lists.kept.count != 0 || huge_lists.leaving.count != 0;
+    lock_release(&huge_lists.lock);
     return any;
 }
 
 void huge_count(struct huge_totals *totals)
 {
-    lock_acquire(&huge.lock);
-    *totals =
-        (struct huge_totals){huge.live.bytes, huge.live.count, huge.kept.bytes + huge.leaving.bytes,
-                             huge.kept.count + huge.leaving.count, huge.peak_bytes};
-    lock_release(&huge.lock);
+    lock_acquire(&huge_lists.lock);
+    *totals = (struct huge_totals){huge_lists.live.bytes, huge_lists.live.count,
+                                   huge_lists.kept.bytes + huge_lists.leaving.bytes,
+                                   huge_lists.kept.count + huge_lists.leaving.count,
+                                   huge_lists.peak_bytes};
+    lock_release(&huge_lists.lock);
 }
 
 void huge_lock(void)
 {
-    lock_acquire(&huge.lock);
+    lock_acquire(&huge_lists.lock);
 }
 
 void huge_unlock(void)
 {
-    lock_release(&huge.lock);
+    lock_release(&huge_lists.lock);
 }

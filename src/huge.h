@@ -7,7 +7,30 @@
 #ifndef EBB_HUGE_H
 #define EBB_HUGE_H
 
-#include "base.h"
+#include "lock.h"
+
+struct huge {
+    char *start;
+    size_t size;                  /* bytes that were asked for, in whole OS pages */
+    size_t mapped;                /* bytes; more than size where a kept mapping was larger … */
+    uint64_t cut_ms;              /* … and then, live, when that was, or 0; a sweep cuts it off */
+    struct huge *next_here;       /* live: the next that begins in the same 32 MiB */
+    struct huge *next, *previous; /* in the list of live or of kept blocks, the newest first */
+    uint64_t freed_ms;
+};
+
+struct huge_list {
+    struct huge *first;
+    size_t count, bytes;
+};
+
+extern hidden struct huge_lists {
+    struct lock lock;
+    struct huge_list live, kept, leaving; /* leaving: in the hands of the sweep that is under way;
+                                        in the child of a fork perhaps left of one that is not */
+    size_t peak_bytes;                    /* of all three */
+    struct huge *unused;                  /* records, never used for anything else */
+} huge_lists;
 
 /* size in bytes, up to PTRDIFF_MAX; alignment a power of two. *zero tells whether the block reads
  * as zero. NULL when there is no memory. */

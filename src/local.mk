@@ -28,9 +28,11 @@ ebb_sources = \
 	src/purge.c src/purge.h \
 	src/purger.c src/purger.h \
 	src/report.c src/report.h \
+	src/root.c src/root.h \
 	src/sizeclass.c src/sizeclass.h \
 	src/span.c src/span.h \
 	src/stats.c src/stats.h \
+	src/stats_sum.c src/stats_sum.h \
 	src/stats_text.c src/stats_text.h \
 	src/takeover.c src/takeover.h \
 	src/text.c src/text.h
@@ -68,10 +70,17 @@ bin_PROGRAMS += src/ebb/ebb
 src_ebb_ebb_SOURCES = \
 	src/ebb/ebb.c src/ebb/ebb.h \
 	src/ebb/elf.c src/ebb/elf.h \
+	src/ebb/heap.c src/ebb/heap.h \
 	src/ebb/help.c \
 	src/ebb/run.c \
+	src/ebb/stat.c \
+	src/ebb/target.c src/ebb/target.h \
+	src/ebb/why.c src/ebb/why.h \
 	src/options.c src/options.h \
 	src/os.c src/os.h \
+	src/sizeclass.c src/sizeclass.h \
+	src/stats_sum.c src/stats_sum.h \
+	src/stats_text.c src/stats_text.h \
 	src/text.c src/text.h
 src_ebb_ebb_CPPFLAGS = $(AM_CPPFLAGS) $(EBB_DEFINES) -DEBB_LIBRARY_DIR='"$(libdir)"'
 src_ebb_ebb_CFLAGS = $(AM_CFLAGS) -Wshadow -Wstrict-prototypes

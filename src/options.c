@@ -134,6 +134,18 @@ void option_print(const struct option *option, size_t value, char *buffer, size_
         text_format(buffer, capacity, "%zu", value);
 }
 
+bool option_print_of(const struct option *option, const struct options *in_force, char *buffer,
+                     size_t capacity)
+{
+    size_t place = (size_t)((const char *)option->value - (const char *)&options);
+    size_t value = *(const size_t *)((const char *)in_force + place);
+    if (option->kind == OPTION_CHOICE && value > option->most)
+        text_format(buffer, capacity, "?");
+    else
+        option_print(option, value, buffer, capacity);
+    return value == option->initial;
+}
+
 static void complain(const struct option *option, const char *text)
 {
     char least[32], most[32], initial[32], expected[128], given[TEXT_GIVEN];

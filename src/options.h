@@ -80,6 +80,11 @@ int option_signal(size_t value);
 /* The value of an option as the user would write it. */
 void option_print(const struct option *option, size_t value, char *buffer, size_t capacity);
 
+/* The same of one that is in force in a process, which may be another one: a value that is out of
+ * its range is "?". True when it is the default. */
+bool option_print_of(const struct option *option, const struct options *in_force, char *buffer,
+                     size_t capacity);
+
 /* Reads a value; false when text is none. A path is not copied: its value is where text is, or 0
  * for "-". Exposed for tests. */
 bool option_parse(const struct option *option, const char *text, size_t *value);

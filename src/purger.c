@@ -48,8 +48,7 @@ static _Atomic uint32_t stop;          /* a futex: the thread is to end */
 static _Atomic uint64_t next_start_ms; /* after a refusal */
 
 static _Atomic uint64_t next_look_ms; /* without a thread */
-static _Atomic size_t sweeps;         /* these three are written under the sweep lock */
-static _Atomic uint64_t sweeps_us, longest_us;
+struct purger_books purger_books;
 static _Atomic size_t threshold = SMALL_PROCESS;
 
 /* ---- What a sweep does ------------------------------------------------------------------------
@@ -91,10 +90,10 @@ static size_t sweep_all(enum sweep_kind kind)
     uint64_t begin_us = os_now_us();
     size_t bytes = sweep_uncounted(kind);
     uint64_t took_us = os_now_us() - begin_us;
-    atomic_fetch_add_explicit(&sweeps, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&sweeps_us, took_us, memory_order_relaxed);
-    if (took_us > atomic_load_explicit(&longest_us, memory_order_relaxed))
-        atomic_store_explicit(&longest_us, took_us, memory_order_relaxed);
+    atomic_fetch_add_explicit(&purger_books.sweeps, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&purger_books.sweeps_us, took_us, memory_order_relaxed);
+    if (took_us > atomic_load_explicit(&purger_books.longest_us, memory_order_relaxed))
+        atomic_store_explicit(&purger_books.longest_us, took_us, memory_order_relaxed);
     return bytes;
 }
 
@@ -106,6 +105,42 @@ static bool anything_left(void)
     bool left = takeover_any_unswept() || chunk_any_dirty() || huge_any_kept();
     lone_visit_end();
     return left;
+}
+
+/* ---- What is asked for from outside -----------------------------------------------------------
+ */
+
+struct purger_request purger_request;
+
+static bool is_asked(void)
+{
+    return unlikely(atomic_load_explicit(&purger_request.wanted, memory_order_relaxed) !=
+                    atomic_load_explicit(&purger_request.done, memory_order_relaxed));
+}
+
+/* The request that was there before the sweep began. */
+static void answer(uint32_t wanted, size_t bytes)
+{
+    atomic_store_explicit(&purger_request.bytes, bytes, memory_order_relaxed);
+    atomic_store_explicit(&purger_request.done, wanted, memory_order_release);
+}
+
+bool purger_answer(void)
+{
+    uint32_t wanted = atomic_load_explicit(&purger_request.wanted, memory_order_relaxed);
+    if (!is_asked())
+        return false;
+    lone_sweep_begin(&sweep_lock);
+    size_t bytes = sweep_all(SWEEP_NOW);
+    lone_sweep_end(&sweep_lock);
+    answer(wanted, bytes);
+    return true;
+}
+
+static cold void answer_in_slow_path(void)
+{
+    uint32_t wanted = atomic_load_explicit(&purger_request.wanted, memory_order_relaxed);
+    answer(wanted, purger_trim());
 }
 
 /* ---- The thread ------------------------------------------------------------------------------ */
@@ -154,6 +189,8 @@ static bool wait_for_sweep(struct pressure *pressure, uint64_t wait_ms)
         os_futex_wait_ms(&stop, 0, part_ms);
         wait_ms -= part_ms;
         unlooked_ms += part_ms;
+        if (is_asked())
+            break;
         if (!looks || (unlooked_ms < PRESSURE_LOOK_MS && !pressure->is_high))
             continue;
         unlooked_ms = 0;
@@ -174,6 +211,7 @@ static int purge(void *unused)
         bool dropped = os_thread_watch_ids();
         if (atomic_load(&stop) != 0 || atomic_load(&threshold) == SIZE_MAX)
             break;
+        purger_answer();
         bool again = sweep(high || dropped ? SWEEP_NOW : kind_of_sweep());
         if (dropped) /* the next slow path starts one with the new ids */
             break;
@@ -331,8 +369,11 @@ void purger_tick(void)
     if (unlikely(growth != 0))
         make_up_for(growth);
 
-    if (likely(atomic_load_explicit(&thread_state, memory_order_relaxed) == THREAD_RUNNING) ||
-        options.schedule == SCHEDULE_MANUAL)
+    if (likely(atomic_load_explicit(&thread_state, memory_order_relaxed) == THREAD_RUNNING))
+        return;
+    if (is_asked())
+        answer_in_slow_path();
+    if (options.schedule == SCHEDULE_MANUAL)
         return;
     if (is_left_alone())
         return;
@@ -374,14 +415,14 @@ void purger_set_threshold(size_t bytes)
 
 size_t purger_sweeps(void)
 {
-    return atomic_load_explicit(&sweeps, memory_order_relaxed);
+    return atomic_load_explicit(&purger_books.sweeps, memory_order_relaxed);
 }
 
 struct purger_work purger_work(void)
 {
     return (struct purger_work){
         .sweeps = purger_sweeps(),
-        .all_us = atomic_load_explicit(&sweeps_us, memory_order_relaxed),
-        .longest_us = atomic_load_explicit(&longest_us, memory_order_relaxed),
+        .all_us = atomic_load_explicit(&purger_books.sweeps_us, memory_order_relaxed),
+        .longest_us = atomic_load_explicit(&purger_books.longest_us, memory_order_relaxed),
     };
 }

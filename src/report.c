@@ -134,6 +134,8 @@ static int write_wanted(void *unused)
     (void)unused;
     do {
         while (atomic_exchange(&wanted, false)) {
+            if (purger_answer()) /* it is `ebb trim` who sent the signal */
+                continue;
             struct visit visit = {.detail = stats_new_detail()};
             purger_visit(collect_in_visit, &visit);
             write_page(&visit.stats, visit.detail, REPORT_CHOSEN);

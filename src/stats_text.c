@@ -131,17 +131,11 @@ static void write_classes(struct stats_page *page)
     say_count(page, "huge blocks", page->stats->huge_blocks, "over 4 MiB, live");
 }
 
-/* A value that is out of its range did not come from this library. */
 static void write_option(struct stats_page *page, const struct option *option)
 {
-    size_t place = (size_t)((const char *)option->value - (const char *)&options);
-    size_t value = *(const size_t *)((const char *)page->options + place);
     char text[OPTION_PATH_MOST];
-    if (option->kind == OPTION_CHOICE && value > option->most)
-        text_format(text, sizeof text, "?");
-    else
-        option_print(option, value, text, sizeof text);
-    say(page, "  %-28s %10s%s", option->name, text, value == option->initial ? "  (default)" : "");
+    bool initial = option_print_of(option, page->options, text, sizeof text);
+    say(page, "  %-28s %10s%s", option->name, text, initial ? "  (default)" : "");
 }
 
 void stats_write(struct stats_page *page)

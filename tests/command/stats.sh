@@ -112,7 +112,7 @@ END
         sleep 0.5
         while kill -USR2 "$pid" 2>/dev/null; do sleep 0.003; done
         wait "$pid" || fail "with $threads more threads: exit status $?"
-        [ "$(grep -c '^ebbmalloc' "$scratch/many")" -gt 50 ] || fail "few pages: $(grep -c '^ebbmalloc' "$scratch/many")"
+        [ "$(grep -c '^ebbmalloc' "$scratch/many")" -gt 5 ] || fail "hardly any page was written"
     done
 }
 
