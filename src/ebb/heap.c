@@ -458,8 +458,7 @@ static void read_options(struct heap *heap, const struct target *target)
  */
 
 /* Bytes of a range that are resident, by /proc/PID/pagemap. */
-static bool count_resident(int books, uintptr_t start, size_t size, size_t *left,
-                           struct heap *heap)
+static bool count_resident(int books, uintptr_t start, size_t size, size_t *left, struct heap *heap)
 {
     if (size > *left || start >> ADDRESS_BITS != 0)
         return false;
@@ -491,9 +490,11 @@ static void ask_kernel(struct heap *heap, const struct target *target)
     for (size_t i = 0; i < heap->huge_count && known; i++)
         known = count_resident(books, (uintptr_t)heap->huge[i].start, heap->huge[i].mapped, &left,
                                heap);
+    size_t blocks = heap->kernel_resident;
     for (size_t i = 0; i < heap->region_count && known; i++)
         known = count_resident(books, (uintptr_t)heap->regions[i].start, heap->regions[i].size,
                                &left, heap);
+    heap->kernel_metadata = heap->kernel_resident - blocks;
     heap->kernel_known = known;
     if (books >= 0)
         close(books);

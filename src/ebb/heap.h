@@ -45,6 +45,7 @@ struct heap {
     char stats_file[OPTION_PATH_MOST];
     size_t threads;         /* as the kernel counts */
     size_t kernel_resident; /* bytes of chunks, huge blocks and metadata, by /proc/PID/pagemap … */
+    size_t kernel_metadata; /* … of these, metadata … */
     bool kernel_known;      /* … if that could be read */
     size_t damaged;         /* pointers and counts that could not be true */
 

@@ -39,8 +39,10 @@ static void print_page(const struct target *target, const struct heap *heap)
     shown = target;
     stats_write(&page);
     if (heap->kernel_known)
-        printf("the kernel's books\n  %-26s %12zu KiB  chunks, huge blocks and metadata\n",
-               "resident of what is mapped", heap->kernel_resident / KiB);
+        printf("the kernel's books\n  %-26s %12zu KiB  chunks, huge blocks and metadata\n"
+               "  %-26s %12zu KiB  of that\n",
+               "resident of what is mapped", heap->kernel_resident / KiB, "resident of metadata",
+               heap->kernel_metadata / KiB);
     if (heap->damaged != 0)
         printf("%zu records were changing, or damaged, and are not counted\n", heap->damaged);
 }
@@ -175,7 +177,8 @@ static void print_json(const struct target *target, const struct heap *heap)
         print_figure(&figures[i], &heap->stats);
     }
     if (heap->kernel_known)
-        printf(",\n  \"kernel_resident_bytes\": %zu", heap->kernel_resident);
+        printf(",\n  \"kernel_resident_bytes\": %zu,\n  \"kernel_metadata_bytes\": %zu",
+               heap->kernel_resident, heap->kernel_metadata);
     printf(",\n  \"classes\": [");
     for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++) {
         if (heap->detail->classes[class].spans == 0)

@@ -219,6 +219,9 @@ static enum exit_status explain(const struct target *target, int error, bool sil
                       "%d (%s): not allowed to read its memory; be its user or root (and see "
                       "kernel.yama.ptrace_scope)",
                       pid, target->name);
+    if (target_status_bytes(target, "VmSize") == 0)
+        return refuse(EXIT_NO_PROCESS, silent,
+                      "%d: the process has ended, or is one of the kernel's own", pid);
     return refuse(EXIT_NO_LIBRARY, silent,
                   "%d (%s): not on ebbmalloc; start it by: ebb run COMMAND", pid, target->name);
 }

@@ -111,7 +111,7 @@ static void add_others(const struct heap *heap, struct reasons *reasons)
         "gives it back now.",
         heap->options.advice == ADVICE_FREE ? ", as EBBMALLOC_PURGE_ADVICE=free asks"
                                             : "; or it is locked in memory");
-    EXPLAIN(add(reasons, stats->metadata, "the library's own records"),
+    EXPLAIN(add(reasons, heap->kernel_metadata, "the library's own records"),
             "They grow with the most that was ever in use, and are reused, not given back.");
     if (heap->kernel_known && stats->resident > heap->kernel_resident)
         EXPLAIN(add(reasons, stats->resident - heap->kernel_resident, "not of the heap"),
