@@ -72,6 +72,7 @@ src_ebb_ebb_SOURCES = \
 	src/ebb/elf.c src/ebb/elf.h \
 	src/ebb/heap.c src/ebb/heap.h \
 	src/ebb/help.c \
+	src/ebb/map.c \
 	src/ebb/run.c \
 	src/ebb/stat.c \
 	src/ebb/target.c src/ebb/target.h \
@@ -82,8 +83,17 @@ src_ebb_ebb_SOURCES = \
 	src/stats_sum.c src/stats_sum.h \
 	src/stats_text.c src/stats_text.h \
 	src/text.c src/text.h
-src_ebb_ebb_CPPFLAGS = $(AM_CPPFLAGS) $(EBB_DEFINES) -DEBB_LIBRARY_DIR='"$(libdir)"'
+src_ebb_ebb_CPPFLAGS = $(AM_CPPFLAGS) -iquote src/ebb $(EBB_DEFINES) -DEBB_LIBRARY_DIR='"$(libdir)"'
 src_ebb_ebb_CFLAGS = $(AM_CFLAGS) -Wshadow -Wstrict-prototypes
+
+# The page for a browser, as strings of C.
+src/ebb/map_page.inc: src/ebb/map.html
+	$(AM_V_GEN)$(MKDIR_P) src/ebb && \
+	    $(SED) -e 's/\\/\\\\/g' -e 's/"/\\"/g' -e 's/^/"/' -e 's/$$/\\n"/' \
+	    $(srcdir)/src/ebb/map.html >$@.new && mv $@.new $@
+BUILT_SOURCES += src/ebb/map_page.inc
+CLEANFILES += src/ebb/map_page.inc
+EXTRA_DIST += src/ebb/map.html
 
 # libtool's own description of the library is of no use to anyone here.
 install-exec-hook:

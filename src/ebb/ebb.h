@@ -35,6 +35,7 @@ extern const struct command *const commands[];
 
 extern const struct command run_command;
 extern const struct command stat_command;
+extern const struct command map_command;
 extern const struct command help_command;
 
 const struct command *find_command(const char *name);

@@ -5,6 +5,7 @@ command_tests = \
 	tests/command/format.sh \
 	tests/command/install.sh \
 	tests/command/library.sh \
+	tests/command/map.sh \
 	tests/command/manual.sh \
 	tests/command/stat.sh \
 	tests/command/stats.sh \
@@ -17,4 +18,4 @@ check_PROGRAMS += tests/command/known-heap
 tests_command_known_heap_CFLAGS = $(AM_CFLAGS) -fno-builtin -pthread
 tests_command_known_heap_LDADD = -lpthread
 
-EXTRA_DIST += $(command_tests) tests/command/lib.sh tests/command/hostile.py
+EXTRA_DIST += $(command_tests) tests/command/lib.sh tests/command/hostile.py tests/command/map.py
