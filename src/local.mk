@@ -76,6 +76,8 @@ src_ebb_ebb_SOURCES = \
 	src/ebb/run.c \
 	src/ebb/stat.c \
 	src/ebb/target.c src/ebb/target.h \
+	src/ebb/top.c \
+	src/ebb/trim.c \
 	src/ebb/why.c src/ebb/why.h \
 	src/options.c src/options.h \
 	src/os.c src/os.h \
@@ -95,9 +97,16 @@ BUILT_SOURCES += src/ebb/map_page.inc
 CLEANFILES += src/ebb/map_page.inc
 EXTRA_DIST += src/ebb/map.html
 
+# Under the name by which bash-completion looks for it.
+EXTRA_DIST += src/ebb/ebb.bash
+completiondir = $(datadir)/bash-completion/completions
+install-data-local:
+	$(MKDIR_P) '$(DESTDIR)$(completiondir)'
+	$(INSTALL_DATA) '$(srcdir)/src/ebb/ebb.bash' '$(DESTDIR)$(completiondir)/ebb'
+
 # libtool's own description of the library is of no use to anyone here.
 install-exec-hook:
 	rm -f '$(DESTDIR)$(libdir)/libebbmalloc.la'
 
 uninstall-hook:
-	rm -f '$(DESTDIR)$(libdir)/libebbmalloc.so'
+	rm -f '$(DESTDIR)$(libdir)/libebbmalloc.so' '$(DESTDIR)$(completiondir)/ebb'

@@ -30,6 +30,9 @@
 #define PRESSURE_LOOK_MS 250
 #define PRESSURE_PERIOD_MS 100
 
+/* How long a request from outside waits at most for the purger, who is there, in milliseconds. */
+#define REQUEST_LOOK_MS 1000
+
 /* How long to go without a thread when the kernel refused one. */
 #define REFUSED_MS 1000
 
@@ -185,7 +188,7 @@ static bool wait_for_sweep(struct pressure *pressure, uint64_t wait_ms)
         os_thread_has_own_descriptors() && pressure_is_watched(pressure, options.soft_limit);
     static uint64_t unlooked_ms; /* the thread's */
     while (wait_ms != 0 && atomic_load(&stop) == 0) {
-        uint64_t part_ms = looks ? min_size(wait_ms, PRESSURE_LOOK_MS) : wait_ms;
+        uint64_t part_ms = min_size(wait_ms, looks ? PRESSURE_LOOK_MS : REQUEST_LOOK_MS);
         os_futex_wait_ms(&stop, 0, part_ms);
         wait_ms -= part_ms;
         unlooked_ms += part_ms;

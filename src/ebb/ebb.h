@@ -36,6 +36,8 @@ extern const struct command *const commands[];
 extern const struct command run_command;
 extern const struct command stat_command;
 extern const struct command map_command;
+extern const struct command top_command;
+extern const struct command trim_command;
 extern const struct command help_command;
 
 const struct command *find_command(const char *name);

@@ -22,7 +22,7 @@ enum { TOPICS = sizeof topics / sizeof *topics };
 
 void print_overview(void)
 {
-    puts("ebb - start programs on the ebbmalloc library\n\n"
+    puts("ebb - start programs on the ebbmalloc library, and look at running ones\n\n"
          "Usage:");
     for (size_t i = 0; commands[i] != NULL; i++)
         printf("  ebb %s %s\n", commands[i]->name, commands[i]->arguments);

@@ -14,6 +14,7 @@ diff - "$scratch/installed" <<'END' || fail "installed files differ (< missing, 
 ./include/ebbmalloc.h
 ./lib/libebbmalloc.so
 ./lib/pkgconfig/ebbmalloc.pc
+./share/bash-completion/completions/ebb
 ./share/man/man1/ebb.1
 ./share/man/man3/ebbmalloc.3
 END

@@ -1,6 +1,7 @@
 # tests/command: the command `ebb`, and what is installed.
 
 command_tests = \
+	tests/command/completion.sh \
 	tests/command/ebb.sh \
 	tests/command/format.sh \
 	tests/command/install.sh \
@@ -9,6 +10,7 @@ command_tests = \
 	tests/command/manual.sh \
 	tests/command/stat.sh \
 	tests/command/stats.sh \
+	tests/command/trim.sh \
 	tests/command/warnings.sh
 
 TESTS += $(command_tests)
