@@ -1,6 +1,7 @@
 /* A program whose heap is known, for the tests of the statistics. libc and the loader allocate
  * nothing of these sizes. With an argument it says "ready" and waits, to be looked at; its second
- * thread has blocks of its own by then.
+ * thread has blocks of its own by then. With "large" it is another heap: 500 threads with 4 GiB of
+ * small blocks, most of them never touched, so that any machine can hold it.
  */
 #include <pthread.h>
 #include <stdio.h>
@@ -30,11 +31,48 @@ static void *wait_to_be_looked_at(void *unused)
     return unused;
 }
 
+#define LARGE_THREADS 500
+#define LARGE_BYTES ((size_t)4 << 30)
+
+static pthread_barrier_t all_hold;
+
+static void *hold_a_part(void *unused)
+{
+    for (size_t left = LARGE_BYTES / LARGE_THREADS, size; left > 3000; left -= size) {
+        size = 100 + left * 7919 % 2900;
+        char *block = malloc(size);
+        if (left % 8 == 0)
+            *block = 1;
+    }
+    pthread_barrier_wait(&all_hold);
+    for (;;)
+        pause();
+    return unused;
+}
+
+static int hold_much(void)
+{
+    pthread_t thread;
+    pthread_attr_t small;
+    pthread_barrier_init(&all_hold, NULL, LARGE_THREADS + 1);
+    pthread_attr_init(&small);
+    pthread_attr_setstacksize(&small, 128 * 1024);
+    for (int i = 0; i < LARGE_THREADS; i++)
+        if (pthread_create(&thread, &small, hold_a_part, NULL) != 0)
+            return 1;
+    pthread_barrier_wait(&all_hold);
+    if (write(STDOUT_FILENO, "ready\n", 6) != 6)
+        return 1;
+    for (;;)
+        pause();
+}
+
 int main(int argc, char **argv)
 {
     pthread_t thread;
     void *aligned;
-    (void)argv;
+    if (argc > 1 && strcmp(argv[1], "large") == 0)
+        return hold_much();
     hold(3000, 1000, 0);
     hold(700, 5000, 3000);
     hold(100 * 1024, 30, 0);

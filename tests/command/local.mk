@@ -8,6 +8,7 @@ command_tests = \
 	tests/command/library.sh \
 	tests/command/map.sh \
 	tests/command/manual.sh \
+	tests/command/redis.sh \
 	tests/command/stat.sh \
 	tests/command/stats.sh \
 	tests/command/trim.sh \

@@ -88,7 +88,7 @@ a_signal_wakes_a_sleeper_who_tells_his_threads() {
 signals_in_the_middle_of_malloc_do_no_harm() {
     local program pid
     cat >"$scratch/busy.py" <<'END'
-import os, threading, time
+import os, signal, threading, time
 end = time.time() + 3
 def churn():
     while time.time() < end:
@@ -97,6 +97,7 @@ threads = [threading.Thread(target=churn) for _ in range(int(os.environ["THREADS
 for t in threads: t.start()
 while time.time() < end:
     [bytes(i * 37 % 5000) for i in range(3000)]
+    os.kill(os.getpid(), signal.SIGUSR2)
     child = os.fork()
     if child == 0:
         x = [bytes(i) for i in range(3000)]
