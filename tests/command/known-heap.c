@@ -1,13 +1,16 @@
 /* A program whose heap is known, for the tests of the statistics. libc and the loader allocate
  * nothing of these sizes. With an argument it says "ready" and waits, to be looked at; its second
  * thread has blocks of its own by then. With "large" it is another heap: 500 threads with 4 GiB of
- * small blocks, most of them never touched, so that any machine can hold it.
+ * small blocks, most of them never touched, so that any machine can hold it. With "forks" it forks
+ * right after each of many SIGUSR2, and the children allocate.
  */
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* So many blocks, of which the first ones are freed again. Touched throughout. */
@@ -67,12 +70,39 @@ static int hold_much(void)
         pause();
 }
 
+#define FORKS 3000
+
+/* A child that finds a lock held by a thread that it does not have waits for ever. */
+static int fork_after_signals(void)
+{
+    int status = 0;
+    for (unsigned turn = 0; turn < FORKS && status == 0; turn++) {
+        for (int i = 0; i < 20; i++)
+            free(malloc(100 << i % 10));
+        kill(getpid(), SIGUSR2);
+        for (volatile unsigned spin = turn % 64 * 400; spin != 0; spin--)
+            ;
+        pid_t child = fork();
+        if (child == 0) {
+            alarm(5);
+            for (int i = 0; i < 200; i++)
+                hold(16 << i % 12, 10, 5);
+            _exit(0);
+        }
+        if (child < 0 || waitpid(child, &status, 0) != child)
+            return 1;
+    }
+    return status != 0;
+}
+
 int main(int argc, char **argv)
 {
     pthread_t thread;
     void *aligned;
     if (argc > 1 && strcmp(argv[1], "large") == 0)
         return hold_much();
+    if (argc > 1 && strcmp(argv[1], "forks") == 0)
+        return fork_after_signals();
     hold(3000, 1000, 0);
     hold(700, 5000, 3000);
     hold(100 * 1024, 30, 0);
