@@ -172,6 +172,16 @@ void report_enter_child(void)
 
 #ifndef EBB_PREFIXED
 
+/* Without any of our variables nothing is done, so that short commands start as soon as ever. */
+static bool asks_for_pages(void)
+{
+    static const char begin[] = "EBBMALLOC_STATS";
+    for (char **variable = environ; variable != NULL && *variable != NULL; variable++)
+        if (strncmp(*variable, begin, sizeof begin - 1) == 0)
+            return true;
+    return false;
+}
+
 /* So early that glibc has not stored its environment yet; but it tells every constructor. (musl
  * tells none, and has stored it.) */
 static __attribute__((constructor)) void begin(int argc, char **argv, char **variables)
@@ -181,6 +191,8 @@ static __attribute__((constructor)) void begin(int argc, char **argv, char **var
         environ = variables;
 #endif
     (void)argc, (void)argv, (void)variables;
+    if (!asks_for_pages())
+        return;
     arenas_prepare();
     int number = option_signal(options.stats_signal);
     writer.plain = true; /* it writes where the program would */

@@ -64,15 +64,18 @@ static void set_cell(struct picture *picture, const struct area *area, size_t ce
                                                                << cell % CELLS_PER_WORD * 4;
 }
 
-static void add_area(struct picture *picture, enum area_kind kind, uintptr_t base, size_t size)
+/* NULL when there is no room for it, or nothing to show of it. */
+static struct area *add_area(struct picture *picture, enum area_kind kind, uintptr_t base,
+                             size_t size)
 {
     size_t cells = min_size(size / CELL_SIZE, CELLS_MOST - picture->word_count * CELLS_PER_WORD);
     if (cells == 0)
-        return;
+        return NULL;
     picture->areas = need(realloc(picture->areas, (picture->count + 1) * sizeof *picture->areas));
     picture->areas[picture->count++] =
         (struct area){.kind = kind, .base = base, .cells = cells, .first = picture->word_count};
     picture->word_count += (cells + CELLS_PER_WORD - 1) / CELLS_PER_WORD;
+    return &picture->areas[picture->count - 1];
 }
 
 static int compare_areas(const void *a, const void *b)
@@ -190,15 +193,17 @@ static struct picture draw(const struct heap *heap, const struct target *target)
     char path[64];
     uint64_t now = os_now_ms();
     for (size_t i = 0; i < heap->chunk_count; i++) {
-        add_area(&picture, AREA_CHUNK, (uintptr_t)heap->chunks[i].base, CHUNK_SIZE);
-        if (picture.count > i)
-            picture.areas[i].chunk = i;
+        uintptr_t base = (uintptr_t)heap->chunks[i].base;
+        struct area *area = add_area(&picture, AREA_CHUNK, base, CHUNK_SIZE);
+        if (area != NULL)
+            area->chunk = i;
     }
     for (size_t i = 0; i < heap->huge_count; i++) {
         const struct heap_huge *huge = &heap->huge[i];
-        add_area(&picture, huge->kept ? AREA_KEPT : AREA_HUGE, (uintptr_t)huge->start,
-                 huge->mapped);
-        picture.areas[picture.count - 1].age_ms = now - min_size(huge->freed_ms, now);
+        enum area_kind kind = huge->kept ? AREA_KEPT : AREA_HUGE;
+        struct area *area = add_area(&picture, kind, (uintptr_t)huge->start, huge->mapped);
+        if (area != NULL)
+            area->age_ms = now - min_size(huge->freed_ms, now);
     }
     for (size_t i = 0; i < heap->region_count; i++)
         add_area(&picture, AREA_METADATA, (uintptr_t)heap->regions[i].start, heap->regions[i].size);

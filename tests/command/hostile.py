@@ -1,6 +1,6 @@
 """Spoils the records of a process on the library, one word at a time, and has ebb look at it.
 
-Usage: hostile.py PID LIBRARY EBB. Every word of the root and of the records that it leads to (the
+Usage: hostile.py PID LIBRARY EBB MAP.html. Every word of the root and of the records that it leads to (the
 first arenas and chunks, the lists of huge blocks, some spans) is replaced in turn, and then put
 back. ebb must end by itself, within seconds and a bounded address space, with a documented status
 and at most one line on stderr.
@@ -12,7 +12,8 @@ import struct
 import subprocess
 import sys
 
-pid, library, ebb = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+pid, library, ebb, picture = int(sys.argv[1]), *sys.argv[2:]
+looks = 0
 memory = os.open(f"/proc/{pid}/mem", os.O_RDWR)
 WORD = struct.Struct("<Q")
 
@@ -44,10 +45,14 @@ def limit():
     resource.setrlimit(resource.RLIMIT_CPU, (10, 10))
 
 
-def look(what, arguments=("stat", "--why")):
+def look(what):
+    """Now with one subcommand, now with another."""
+    global looks
+    looks += 1
+    arguments = (("stat", "--why"), ("map", "-o", picture), ("stat", "--json"))[looks % 3]
     done = subprocess.run([ebb, *arguments, str(pid)], capture_output=True, timeout=60,
                           preexec_fn=limit)
-    if done.returncode not in (0, 1, 3, 6) or done.stderr.count(b"\n") > 1:
+    if done.returncode not in (0, 3, 6) or done.stderr.count(b"\n") > 1:
         print(f"{what}: exit status {done.returncode}: {done.stderr.decode()}")
         sys.exit(1)
     return done.returncode
@@ -57,7 +62,7 @@ def spoil(name, at, values):
     kept = read(at, 8)
     for value in values:
         os.pwrite(memory, WORD.pack(value & (1 << 64) - 1), at)
-        look(f"{name} = {value:#x}")
+        look(f"{name} at {at:#x} = {value:#x}")
         os.pwrite(memory, kept, at)
 
 

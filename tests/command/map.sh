@@ -102,10 +102,27 @@ a_browser_shows_it() {
     local browser
     browser=$(command -v chromium || command -v chromium-browser) ||
         { echo "no chromium (Debian: chromium): not rendered" && return; }
-    expect_run 0 timeout 120 "$browser" --headless --no-sandbox --disable-gpu --disable-quic \
-        --no-first-run --disable-background-networking --disable-component-update --disable-sync \
-        --user-data-dir="$scratch/browser" --window-size=1000,700 --virtual-time-budget=5000 \
-        --screenshot="$scratch/shot.png" "file://$scratch/map.html"
+    browser=(timeout 120 "$browser" --headless --no-sandbox --disable-gpu --disable-quic
+        --no-first-run --disable-background-networking --disable-component-update --disable-sync
+        --user-data-dir="$scratch/browser" --window-size=1000,700 --virtual-time-budget=5000)
+    # What is told of the first block of 3,072 bytes, and of a huge one: as the pointer would find it.
+    { cat "$scratch/map.html" && cat <<'END'
+<script>
+const told = areas.map((area, i) => {
+  const first = area.kind !== 0 ? 0 : 8 * [...spans[area.chunk]].find(([page, span]) => data.classes[span.cls][0] === 3072)[0];
+  const line = area.row + (first / ROW | 0), x = (line / high | 0) * (ROW + GAP) + first % ROW + 0.5;
+  return area.kind > 1 ? '' : describe(left + x * scale, top_ + (line % high + 0.5) * scale);
+});
+document.body.dataset.told = told.join('|').replace(/\n/g, '; ');
+</script>
+END
+    } >"$scratch/told.html"
+    expect_run 0 "${browser[@]}" --dump-dom "file://$scratch/told.html"
+    local told
+    told=$(grep -o 'data-told="[^"]*"' "$scratch/out")
+    expect "hover over a span" "$told" '*live, about 100 %; span of 64 KiB, blocks of 3072 bytes; live 21, in caches 0, free 0 of 21; arena of thread * known-heap; *'
+    expect "hover over a huge block" "$told" '*live, about 100 %; huge block, 5.0 MiB*'
+    expect_run 0 "${browser[@]}" --screenshot="$scratch/shot.png" "file://$scratch/map.html"
     python3 - "$scratch/shot.png" <<'END' || fail "the browser shows something else"
 import collections, struct, sys, zlib
 data, at, packed = open(sys.argv[1], "rb").read(), 8, b""

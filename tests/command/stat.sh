@@ -222,7 +222,7 @@ a_process_that_ends_midway_does_no_harm() {
 # leads nowhere, in a circle, or far. The time and memory that ebb may take are bounded.
 hostile_records_do_no_harm() {
     start EBBMALLOC_PURGE_SCHEDULE=manual
-    python3 "$EBB_SRCDIR/tests/command/hostile.py" "$pid" "$EBB_LIB" "$ebb" ||
+    python3 "$EBB_SRCDIR/tests/command/hostile.py" "$pid" "$EBB_LIB" "$ebb" "$scratch/map.html" ||
         fail "ebb stumbled over what it read"
 }
 
@@ -242,6 +242,8 @@ a_large_process_is_told_soon() {
         [ "$took" -ge "$best" ] || best=$took
     done
     [ "$best" -lt 200 ] || fail "ebb stat took $best ms at best"
+    expect_run 0 "$ebb" stat "$pid"
+    [ "$(wc -L <"$scratch/out")" -le 80 ] || fail "wider than 80 columns"
     expect_run 0 "$ebb" stat --json "$pid"
     python3 - "$scratch/out" <<'END' || fail "not what it holds"
 import json, sys
