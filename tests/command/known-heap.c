@@ -70,7 +70,7 @@ static int hold_much(void)
         pause();
 }
 
-#define FORKS 3000
+#define FORKS 8000
 
 /* A child that finds a lock held by a thread that it does not have waits for ever. */
 static int fork_after_signals(void)
@@ -80,12 +80,12 @@ static int fork_after_signals(void)
         for (int i = 0; i < 20; i++)
             free(malloc(100 << i % 10));
         kill(getpid(), SIGUSR2);
-        for (volatile unsigned spin = turn % 64 * 400; spin != 0; spin--)
+        for (volatile unsigned spin = turn % 128 * 200; spin != 0; spin--)
             ;
         pid_t child = fork();
         if (child == 0) {
             alarm(5);
-            for (int i = 0; i < 200; i++)
+            for (int i = 0; i < 24; i++)
                 hold(16 << i % 12, 10, 5);
             _exit(0);
         }
