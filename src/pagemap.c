@@ -15,6 +15,8 @@ static struct pagemap_leaf *writable_leaf(const void *address)
     return (struct pagemap_leaf *)pagemap_leaf_at((uintptr_t)address >> LEAF_SHIFT);
 }
 
+struct pagemap_books pagemap_books;
+
 /* Under the lock. */
 static bool make_leaf(size_t top)
 {
@@ -23,18 +25,11 @@ static bool make_leaf(size_t top)
     void *leaf = os_map(sizeof(struct pagemap_leaf));
     if (leaf == NULL)
         return false;
+    atomic_fetch_add_explicit(&pagemap_books.leaf_bytes, sizeof(struct pagemap_leaf),
+                              memory_order_relaxed);
     atomic_store_explicit(&pagemap.top[top], (uintptr_t)leaf - (uintptr_t)&pagemap.none,
                           memory_order_release);
     return true;
-}
-
-size_t pagemap_bytes(void)
-{
-    size_t bytes = sizeof pagemap;
-    for (size_t top = 0; top < TOP_ENTRIES; top++)
-        if (atomic_load_explicit(&pagemap.top[top], memory_order_relaxed) != 0)
-            bytes += sizeof(struct pagemap_leaf);
-    return bytes;
 }
 
 bool pagemap_prepare(const void *start, size_t size)

@@ -99,8 +99,10 @@ static inline void *pagemap_huge(const void *address)
     return (owner & OWNER_IS_HUGE) != 0 ? (void *)(owner - OWNER_IS_HUGE) : NULL;
 }
 
-/* Address space of the map, of which little is resident. */
-size_t pagemap_bytes(void);
+/* Address space of the leaves that were made, of which little is resident. */
+extern hidden struct pagemap_books {
+    _Atomic size_t leaf_bytes;
+} pagemap_books;
 
 /* Makes sure that leaves exist for size bytes at start, which no one else may be using. False when
  * there is no memory for them, or the addresses are beyond what the map covers. */

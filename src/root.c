@@ -17,7 +17,7 @@ __attribute__((used)) hidden struct root root_record = {
     .chunk_books = &chunk_books,
     .options = &options,
     .os_page_size = &os_page_size,
-    .page_map = pagemap.top,
+    .page_map = &pagemap_books,
 };
 
 /* Linkers gather notes in a segment of their own, which is loaded: so a reader finds this one in

@@ -43,7 +43,7 @@ struct root {
     struct chunk_books *chunk_books;
     struct options *options;
     size_t *os_page_size;
-    _Atomic uintptr_t *page_map; /* its top */
+    struct pagemap_books *page_map;
 };
 
 #define ROOT_MIX(so_far, number) (((so_far) ^ (number)) * UINT64_C(0x100000001b3))

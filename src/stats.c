@@ -22,7 +22,7 @@ static void add_arena(struct arena *arena, bool owned, void *context)
 static void ask_others(struct stats *stats)
 {
     struct purger_work work = purger_work();
-    stats->page_map = pagemap_bytes();
+    stats->page_map = atomic_load_explicit(&pagemap_books.leaf_bytes, memory_order_relaxed);
     stats->resident = os_resident_bytes();
     stats->peak_resident = max_size(os_peak_resident_bytes(), stats->resident);
     stats->peak_chunks = chunk_peak_bytes();

@@ -419,7 +419,7 @@ static void read_counters(struct heap *heap, const struct target *target)
     struct purge_books purge = {0};
     struct purger_books purger = {0};
     struct chunk_books chunks = {0};
-    static uintptr_t top[TOP_ENTRIES];
+    struct pagemap_books page_map = {0};
     const struct root *root = &target->root;
     target_read(target, (uintptr_t)root->purge, &purge, sizeof purge);
     target_read(target, (uintptr_t)root->purger, &purger, sizeof purger);
@@ -431,10 +431,8 @@ static void read_counters(struct heap *heap, const struct target *target)
     stats->sweeps_us = purger.sweeps_us;
     stats->longest_sweep_us = purger.longest_us;
     stats->peak_chunks = chunks.peak_pages * PAGE_SIZE;
-    stats->page_map = sizeof(struct pagemap);
-    if (target_read(target, (uintptr_t)root->page_map, top, sizeof top))
-        for (size_t i = 0; i < TOP_ENTRIES; i++)
-            stats->page_map += top[i] != 0 ? sizeof(struct pagemap_leaf) : 0;
+    target_read(target, (uintptr_t)root->page_map, &page_map, sizeof page_map);
+    stats->page_map = page_map.leaf_bytes;
     stats->resident = target_status_bytes(target, "VmRSS");
     stats->peak_resident = max_size(target_status_bytes(target, "VmHWM"), stats->resident);
     heap->threads = target_status_bytes(target, "Threads") / KiB;
