@@ -30,8 +30,8 @@ void *api_alloc_slow(size_t size);
 /* What memalign does, for an alignment that is a power of two of at least 16. */
 void *api_alloc_aligned(size_t alignment, size_t size);
 
-/* free for what the fast path leaves, large blocks among it: the cache entered and not left,
- * pointer of any kind. Aborts in the name of `call` when pointer is no block. */
+/* free for what the fast path leaves, large blocks among it: pointer of any kind; the cache may be
+ * entered and not left. Aborts in the name of `call` when pointer is no block. */
 void api_free_slow(void *pointer, const char *call);
 
 /* malloc: a block from the cache, in the common case. */

@@ -17,7 +17,8 @@
 #include "sizeclass.h"
 #include "text.h"
 
-/* A block shrunk by realloc stays where it is while it fills this share of its size class. */
+/* A block shrunk by realloc stays where it is while it fills this share of its size class. (What
+ * becomes of a huge one is told in huge.c.) */
 #define SHRINK_KEEPS(size, room) ((size) >= (room) / 4 * 3)
 
 /* More than any address space holds: refused without a look at the memory there is. */
@@ -270,7 +271,7 @@ EXPORT void *API(realloc)(void *pointer, size_t size)
         api_free_as(pointer, "realloc");
         return NULL;
     }
-    if (size <= room && SHRINK_KEEPS(size, room))
+    if (size <= room && room <= LARGE_MAX && SHRINK_KEEPS(size, room))
         return pointer;
     if (room > SMALL_MAX)
         return resize_pages(pointer, room, size);

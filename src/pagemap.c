@@ -41,6 +41,7 @@ static bool make_leaf(size_t top)
     void *leaf = os_map(sizeof(struct pagemap_leaf));
     if (leaf == NULL)
         return false;
+    os_use_huge_pages(leaf, sizeof(struct pagemap_leaf), false); /* little of it is ever touched */
     atomic_store_explicit(&pagemap_top[top],
                           (uintptr_t)leaf - (uintptr_t)pagemap_top - top * LEAF_PAGES,
                           memory_order_release);
