@@ -1,11 +1,11 @@
-# bench/: the load program and the one that measures runs are built by default; the benchmarks by
-# `make bench-build`. `make bench` runs a short comparison. Without google-benchmark only bench/micro
-# is left out.
+# bench/: the load program, the one that measures runs and the one whose instructions are counted (a
+# test does that, too) are built by default; the benchmarks by `make bench-build`. `make bench` runs
+# a short comparison. Without google-benchmark only bench/micro is left out.
 
 BENCH_CFLAGS = $(AM_CFLAGS) -fno-builtin -pthread
 BENCH_CXXFLAGS = $(AM_CXXFLAGS) -fno-builtin -pthread
 
-noinst_PROGRAMS += bench/tide-load bench/measure
+noinst_PROGRAMS += bench/tide-load bench/measure bench/pairs
 
 bench_tide_load_SOURCES = bench/tide-load.c bench/common.h
 bench_tide_load_CFLAGS = $(BENCH_CFLAGS)
@@ -14,6 +14,10 @@ bench_tide_load_LDADD = -lpthread
 bench_measure_SOURCES = bench/measure.c bench/common.h
 bench_measure_CFLAGS = $(BENCH_CFLAGS)
 bench_measure_LDADD =
+
+bench_pairs_SOURCES = bench/pairs.c bench/common.h
+bench_pairs_CFLAGS = $(BENCH_CFLAGS)
+bench_pairs_LDADD = -ldl
 
 # A library that does nothing, to be preloaded beside ours. -rpath makes libtool build it shared.
 noinst_LTLIBRARIES += bench/empty.la
