@@ -69,6 +69,13 @@ bench_workloads_sharing_LDADD = -lpthread
 
 EXTRA_PROGRAMS += $(bench_workloads) bench/micro/micro
 
+# The library with counts of what threads have to agree on (src/counts.h).
+EXTRA_LTLIBRARIES += bench/libebbcounts.la
+bench_libebbcounts_la_SOURCES = $(ebb_sources) bench/counts.c
+bench_libebbcounts_la_CPPFLAGS = $(AM_CPPFLAGS) $(EBB_DEFINES) -DEBB_COUNTS
+bench_libebbcounts_la_CFLAGS = $(EBB_CFLAGS) -ftls-model=initial-exec
+bench_libebbcounts_la_LDFLAGS = $(EBB_LDFLAGS) -module -shared -rpath /nowhere
+
 bench_micro_micro_SOURCES = \
 	bench/micro/aligned.cc \
 	bench/micro/batch.cc \
@@ -95,8 +102,8 @@ else
 bench_micro =
 endif
 
-# Programs of EXTRA_PROGRAMS are not cleaned by themselves.
-CLEANFILES += $(bench_workloads) bench/micro/micro$(EXEEXT)
+# What stands in EXTRA_… is not cleaned by itself.
+CLEANFILES += $(bench_workloads) bench/micro/micro$(EXEEXT) bench/libebbcounts.la
 
 dist_noinst_SCRIPTS += bench/compare bench/servers bench/tide
 EXTRA_DIST += \
@@ -116,7 +123,8 @@ EXTRA_DIST += \
 
 .PHONY: bench bench-build
 
-bench-build: bench/measure$(EXEEXT) bench/tide-load$(EXEEXT) bench/empty.la $(bench_workloads) $(bench_micro)
+bench-build: bench/measure$(EXEEXT) bench/tide-load$(EXEEXT) bench/empty.la bench/libebbcounts.la \
+		$(bench_workloads) $(bench_micro)
 
 bench: all bench-build
 	$(srcdir)/bench/compare --build-dir $(abs_builddir) --suite core --short
