@@ -107,6 +107,7 @@ CLEANFILES += $(bench_workloads) bench/micro/micro$(EXEEXT) bench/libebbcounts.l
 
 dist_noinst_SCRIPTS += bench/compare bench/servers bench/tide
 EXTRA_DIST += \
+	bench/NOTES.md \
 	bench/common.py \
 	bench/servers.svg \
 	bench/servers-load/drive.py \

@@ -21,6 +21,8 @@
 #include <dlfcn.h>
 #include <string.h>
 
+#define USAGE "[no-]malloc|calloc|sized|realloc SIZE COUNT"
+
 typedef void *Make(size_t size);
 typedef void *MakeZeroed(size_t count, size_t size);
 typedef void *Resize(void *block, size_t size);
@@ -96,8 +98,10 @@ static void *operator_named(const char *name)
 int main(int argc, char **argv)
 {
     double size_given, count_given;
+    if (argc == 2 && strcmp(argv[1], "--help") == 0)
+        return puts("usage: pairs " USAGE) < 0;
     if (argc != 4)
-        fail("usage", "pairs [no-]malloc|calloc|sized|realloc SIZE COUNT");
+        fail("usage: pairs", USAGE);
     if (!bench_parse(argv[2], 1, 1e9, &size_given))
         fail("SIZE is not 1 to 1e9", argv[2]);
     if (!bench_parse(argv[3], 0, 1e12, &count_given))
