@@ -72,7 +72,7 @@ struct arena {
     _Atomic uint32_t stray_count;
 
     _Alignas(CACHE_LINE) struct mailbox mailbox; /* anyone's */
-    /* The stacks of the cache follow: see arena.c. */
+    /* The stacks of the cache follow: see cache.c. */
 };
 
 /* All under the arena's mutex, and with nothing that allocates. A mistake of the program's is noted

@@ -424,16 +424,17 @@ static void make_young_old(struct chunk *chunk)
     }
 }
 
-/* Up to so many bytes, or the run that exceeds them. */
-static size_t sweep_chunk(struct chunk *chunk, enum sweep_kind kind, size_t most)
+/* Up to *most bytes, or the run that exceeds them; takes those that it advised off. Returns what is
+ * not resident any more. */
+static size_t sweep_chunk(struct chunk *chunk, enum sweep_kind kind, size_t *most)
 {
+    bool whole = *most == SIZE_MAX;
     static const unsigned states[] = {
-        [SWEEP_OLD] = STATES_OLD, [SWEEP_ALL] = STATES_ALL, [SWEEP_NOW] = STATES_ALL};
+        [SWEEP_OLD] = STATES_OLD, [SWEEP_ALL] = STATES_DIRTY, [SWEEP_NOW] = STATES_ALL};
     size_t given_back = 0, page = 0, end;
     lone_visit_begin();
     lock_acquire(&chunk->lock);
-    while (page < CHUNK_PAGES && given_back < most &&
-           take_pages(chunk, states[kind], &page, &end)) {
+    while (page < CHUNK_PAGES && *most != 0 && take_pages(chunk, states[kind], &page, &end)) {
         lock_release(&chunk->lock);
         lone_visit_end();
         char *start = chunk->base + page * PAGE_SIZE;
@@ -442,9 +443,11 @@ static size_t sweep_chunk(struct chunk *chunk, enum sweep_kind kind, size_t most
         lock_acquire(&chunk->lock);
         /* Refused (locked memory, for one) is refused for long: only a trim tries again. */
         put_pages(result == PURGE_DONE ? PAGE_STATES : PAGE_LAZY);
+        if (!whole)
+            *most -= min_size(*most, (end - page) * PAGE_SIZE);
         page = end;
     }
-    if (most == SIZE_MAX)
+    if (whole)
         make_young_old(chunk);
     lock_release(&chunk->lock);
     lone_visit_end();
@@ -468,10 +471,10 @@ static void unmap_if_empty(struct chunk *chunk, size_t *spare)
 
 size_t chunk_sweep(enum sweep_kind kind, size_t spare)
 {
-    size_t given_back = 0;
+    size_t given_back = 0, all = SIZE_MAX;
     chunk_put_back();
     for (struct chunk *chunk = chunk_first(); chunk != NULL; chunk = next_of(chunk)) {
-        given_back += sweep_chunk(chunk, kind, SIZE_MAX);
+        given_back += sweep_chunk(chunk, kind, &all);
         unmap_if_empty(chunk, &spare);
     }
     return given_back;
@@ -490,12 +493,12 @@ static size_t last_dirty(struct chunk **last, size_t most)
 size_t chunk_make_up(size_t bytes)
 {
     struct chunk *last[64];
-    size_t most = sizeof last / sizeof *last, given_back = 0;
+    size_t most = sizeof last / sizeof *last, left = bytes;
     size_t count = last_dirty(last, most), least = count > most ? count - most : 0;
     chunk_put_back();
-    for (; count > least && given_back < bytes; count--)
-        given_back += sweep_chunk(last[(count - 1) % most], SWEEP_ALL, bytes - given_back);
-    return given_back;
+    for (; count > least && left != 0; count--)
+        sweep_chunk(last[(count - 1) % most], SWEEP_ALL, &left);
+    return bytes - left;
 }
 
 bool chunk_any_dirty(void)

@@ -81,7 +81,8 @@ void chunk_give_rested(struct chunk *chunk, size_t first, size_t pages);
 size_t chunk_sweep(enum sweep_kind kind, size_t spare);
 
 /* Gives dirty pages back, so many bytes or a little more, those first that are least likely to be
- * used next. By those who may sweep. Returns the bytes. */
+ * used next, by the advice that the user chose. By those who may sweep. Returns the bytes, `bytes`
+ * at most. */
 size_t chunk_make_up(size_t bytes);
 
 /* In the child of a fork, and by those who may sweep: what a sweep that is no more had in its hands

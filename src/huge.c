@@ -11,28 +11,29 @@
 /* What is kept of freed mappings, in bytes in all. */
 #define KEEP_MOST (64 * MiB)
 
-/* How far the size of a block may stay above what realloc asked for, as a share of the block. */
+/* Of a block that shrinks, what it has too much is given back at once when it is more than this
+ * share, else by a sweep. */
 #define SHRINK_SHARE 8
 
 struct huge_lists huge_lists;
 
-/* Bytes of kept and leaving for those who look without the lock. */
+/* Bytes of kept, leaving and excess for those who look without the lock. */
 static _Atomic size_t kept_bytes;
 
 /* ---- Under the lock -------------------------------------------------------------------------- */
 
 static void note_peak(void)
 {
-    huge_lists.peak_bytes =
-        max_size(huge_lists.peak_bytes,
-                 huge_lists.live.bytes + huge_lists.kept.bytes + huge_lists.leaving.bytes);
+    size_t bytes = huge_lists.live.bytes + huge_lists.kept.bytes + huge_lists.leaving.bytes;
+    huge_lists.peak_bytes = max_size(huge_lists.peak_bytes, bytes);
 }
 
 static void publish_kept(void)
 {
-    atomic_store_explicit(&kept_bytes, huge_lists.kept.bytes + huge_lists.leaving.bytes,
-                          memory_order_relaxed);
     note_peak();
+    atomic_store_explicit(
+        &kept_bytes, huge_lists.kept.bytes + huge_lists.leaving.bytes + huge_lists.excess_bytes,
+        memory_order_relaxed);
 }
 
 static void list_add(struct huge_list *list, struct huge *block)
@@ -68,9 +69,19 @@ static struct huge *find(const void *start)
     return block;
 }
 
+/* Of a live block whose size or mapping has changed. */
+static void set_excess(struct huge *block, size_t excess)
+{
+    huge_lists.excess_bytes += excess - block->excess;
+    block->excess = excess;
+    block->excess_ms = excess != 0 ? os_now_ms() : 0;
+    publish_kept();
+}
+
 /* The page map's leaves exist by now. */
 static void enter(struct huge *block)
 {
+    set_excess(block, block->mapped - block->size);
     block->next_here = pagemap_huge(block->start);
     pagemap_set_huge(block->start, block);
     pagemap_set(block->start, 1, CLASS_HUGE);
@@ -88,21 +99,32 @@ static void leave(struct huge *block)
         first->next_here = block->next_here;
     }
     pagemap_set(block->start, 1, CLASS_NONE);
+    set_excess(block, 0);
     list_remove(&huge_lists.live, block);
 }
 
-/* The smallest kept mapping that fits. What it has too much is cut off by a sweep, unless the block
- * has grown or gone by then. */
-static struct huge *take_kept(size_t size, size_t alignment)
+/* The smallest mapping of the list that fits. What it has too much is cut off by a sweep, unless
+ * the block has grown or gone by then. */
+static struct huge *take_fitting(struct huge_list *list, size_t size, size_t alignment)
 {
     struct huge *best = NULL;
-    for (struct huge *block = huge_lists.kept.first; block != NULL; block = block->next)
+    for (struct huge *block = list->first; block != NULL; block = block->next)
         if (block->mapped >= size && ((uintptr_t)block->start & (alignment - 1)) == 0 &&
             (best == NULL || block->mapped < best->mapped))
             best = block;
     if (best != NULL)
-        list_remove(&huge_lists.kept, best);
+        list_remove(list, best);
     return best;
+}
+
+/* A mapping that could not be unmapped. Without memory it is for use, if the page map has a leaf
+ * for it (what was cut off may begin in one of its own), else lost; with it, it is to be tried
+ * again. */
+static void keep_refused(struct huge *block, bool is_empty)
+{
+    block->freed_ms = os_now_ms();
+    if (pagemap_prepare(block->start, PAGE_SIZE))
+        list_add(is_empty ? &huge_lists.empty : &huge_lists.kept, block);
 }
 
 /* The largest kept mapping: it can be made to fit, and what is resident of it saves as much. */
@@ -158,10 +180,9 @@ static void let_go(struct huge *block)
         drop_record(block);
         return;
     }
-    os_purge(block->start, block->mapped);
-    block->freed_ms = os_now_ms();
+    bool is_empty = os_purge(block->start, block->mapped);
     lock_acquire(&huge_lists.lock);
-    list_add(&huge_lists.kept, block);
+    keep_refused(block, is_empty);
     lock_release(&huge_lists.lock);
 }
 
@@ -191,7 +212,9 @@ static bool lengthen(struct huge *block, size_t size)
 static struct huge *reuse(size_t size, size_t alignment)
 {
     lock_acquire(&huge_lists.lock);
-    struct huge *block = take_kept(size, alignment);
+    struct huge *block = take_fitting(&huge_lists.kept, size, alignment);
+    if (block == NULL)
+        block = take_fitting(&huge_lists.empty, size, alignment);
     bool too_short = block == NULL && alignment <= os_page_size;
     if (too_short)
         block = take_largest();
@@ -223,7 +246,6 @@ void *huge_alloc(size_t size, size_t alignment, bool *zero)
         }
     }
     block->size = size;
-    block->cut_ms = block->mapped != size ? os_now_ms() : 0;
     lock_acquire(&huge_lists.lock);
     enter(block);
     lock_release(&huge_lists.lock);
@@ -267,7 +289,7 @@ static void set_size(struct huge *block, size_t size, size_t mapped)
     note_peak();
     block->size = size;
     block->mapped = mapped;
-    block->cut_ms = mapped > size ? os_now_ms() : 0;
+    set_excess(block, mapped - size);
     lock_release(&huge_lists.lock);
 }
 
@@ -286,7 +308,6 @@ static void *move(struct huge *block, size_t size)
         block->start = target;
         block->size = block->mapped = size;
     } /* else target's addresses are lost, as above */
-    block->cut_ms = block->mapped > block->size ? os_now_ms() : 0;
     lock_acquire(&huge_lists.lock);
     enter(block);
     lock_release(&huge_lists.lock);
@@ -299,7 +320,7 @@ void *huge_resize(void *start, size_t size)
     lock_acquire(&huge_lists.lock);
     struct huge *block = find(start);
     if (block != NULL)
-        block->cut_ms = 0; /* no sweep touches it from now on */
+        set_excess(block, 0); /* no sweep touches it from now on */
     lock_release(&huge_lists.lock);
     if (block == NULL)
         return NULL;
@@ -343,10 +364,11 @@ static bool cut(struct huge *block)
         return false;
     huge_lists.unused = rest->next;
     rest->start = block->start + block->size;
-    rest->mapped = block->mapped - block->size;
+    rest->mapped = block->excess;
+    rest->excess = 0;
     huge_lists.live.bytes -= rest->mapped;
     block->mapped = block->size;
-    block->cut_ms = 0;
+    set_excess(block, 0);
     list_add(&huge_lists.leaving, rest);
     return true;
 }
@@ -359,32 +381,44 @@ static bool cut_live(uint64_t age_ms)
     bool done = true;
     lock_acquire(&huge_lists.lock);
     for (struct huge *block = huge_lists.live.first; block != NULL && done; block = block->next)
-        if (block->cut_ms != 0 && block->cut_ms + age_ms <= now)
+        if (block->excess != 0 && block->excess_ms + age_ms <= now)
             done = cut(block);
     lock_release(&huge_lists.lock);
     return done;
 }
 
-static void choose_leaving(uint64_t age_ms)
+/* Under the lock. */
+static void move_to_leaving(struct huge_list *list, uint64_t age_ms)
 {
     uint64_t now = os_now_ms();
-    struct huge *next;
-    lock_acquire(&huge_lists.lock);
-    for (struct huge *block = huge_lists.kept.first; block != NULL; block = next) {
+    for (struct huge *block = list->first, *next; block != NULL; block = next) {
         next = block->next;
         if (block->freed_ms + age_ms > now)
             continue;
-        list_remove(&huge_lists.kept, block);
+        list_remove(list, block);
         list_add(&huge_lists.leaving, block);
     }
-    lock_release(&huge_lists.lock);
+}
+
+static void cut_all(uint64_t age_ms)
+{
     struct huge *record;
     while (!cut_live(age_ms) && (record = meta_alloc(sizeof *record)) != NULL)
         drop_record(record);
 }
 
-/* The memory of the first is gone already, so this takes no time under the lock. */
-static void unmap_leaving(void)
+static void choose_leaving(uint64_t age_ms)
+{
+    lock_acquire(&huge_lists.lock);
+    move_to_leaving(&huge_lists.kept, age_ms);
+    if (age_ms == 0) /* the kernel may allow it now */
+        move_to_leaving(&huge_lists.empty, 0);
+    lock_release(&huge_lists.lock);
+    cut_all(age_ms);
+}
+
+/* If the memory of the first is gone already, this takes no time under the lock. */
+static void unmap_leaving(bool is_empty)
 {
     lock_acquire(&huge_lists.lock);
     struct huge *block = huge_lists.leaving.first;
@@ -393,8 +427,7 @@ static void unmap_leaving(void)
         block->next = huge_lists.unused;
         huge_lists.unused = block;
     } else {
-        block->freed_ms = os_now_ms();
-        list_add(&huge_lists.kept, block);
+        keep_refused(block, is_empty);
     }
     lock_release(&huge_lists.lock);
 }
@@ -404,10 +437,10 @@ static size_t let_leave(void)
 {
     size_t bytes = 0;
     while (huge_lists.leaving.first != NULL) {
-        purge_range(huge_lists.leaving.first->start, huge_lists.leaving.first->mapped, SWEEP_NOW,
-                    &bytes);
+        const struct huge *first = huge_lists.leaving.first;
+        enum purge_result result = purge_range(first->start, first->mapped, SWEEP_NOW, &bytes);
         lone_visit_begin();
-        unmap_leaving();
+        unmap_leaving(result == PURGE_DONE);
         lone_visit_end();
     }
     return bytes;
@@ -441,6 +474,8 @@ size_t huge_make_up(size_t bytes)
         list_add(&huge_lists.leaving, block);
     }
     lock_release(&huge_lists.lock);
+    if (given_back < bytes)
+        cut_all(0);
     lone_visit_end();
     return let_leave();
 }
@@ -453,7 +488,8 @@ size_t huge_kept_bytes(void)
 bool huge_any_kept(void)
 {
     lock_acquire(&huge_lists.lock);
-    bool any = huge_lists.kept.count != 0 || huge_lists.leaving.count != 0;
+    bool any =
+        huge_lists.kept.count != 0 || huge_lists.leaving.count != 0 || huge_lists.excess_bytes != 0;
     lock_release(&huge_lists.lock);
     return any;
 }
@@ -461,10 +497,13 @@ bool huge_any_kept(void)
 void huge_count(struct huge_totals *totals)
 {
     lock_acquire(&huge_lists.lock);
-    *totals = (struct huge_totals){huge_lists.live.bytes, huge_lists.live.count,
-                                   huge_lists.kept.bytes + huge_lists.leaving.bytes,
-                                   huge_lists.kept.count + huge_lists.leaving.count,
-                                   huge_lists.peak_bytes};
+    *totals = (struct huge_totals){
+        .live_bytes = huge_lists.live.bytes,
+        .live_blocks = huge_lists.live.count,
+        .kept_bytes = huge_lists.kept.bytes + huge_lists.leaving.bytes,
+        .kept_mappings = huge_lists.kept.count + huge_lists.leaving.count,
+        .peak_bytes = huge_lists.peak_bytes,
+    };
     lock_release(&huge_lists.lock);
 }
 

@@ -12,8 +12,9 @@
 struct huge {
     char *start;
     size_t size;                  /* bytes that were asked for, in whole OS pages */
-    size_t mapped;                /* bytes; more than size where a kept mapping was larger … */
-    uint64_t cut_ms;              /* … and then, live, when that was, or 0; a sweep cuts it off */
+    size_t mapped;                /* bytes; more than size where a kept mapping was larger */
+    size_t excess;                /* live: the difference, which a sweep may cut off … */
+    uint64_t excess_ms;           /* … and since when it is there */
     struct huge *next_here;       /* live: the next that begins in the same 32 MiB */
     struct huge *next, *previous; /* in the list of live or of kept blocks, the newest first */
     uint64_t freed_ms;
@@ -28,7 +29,9 @@ extern hidden struct huge_lists {
     struct lock lock;
     struct huge_list live, kept, leaving; /* leaving: in the hands of the sweep that is under way;
                                         in the child of a fork perhaps left of one that is not */
-    size_t peak_bytes;                    /* of all three */
+    struct huge_list empty;               /* without memory, but the kernel would not unmap them */
+    size_t excess_bytes;                  /* of live blocks */
+    size_t peak_bytes;                    /* of live, kept and leaving */
     struct huge *unused;                  /* records, never used for anything else */
 } huge_lists;
 

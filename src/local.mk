@@ -10,6 +10,7 @@ ebb_sources = \
 	src/cache.c src/cache.h \
 	src/chunk.c src/chunk.h \
 	src/control.c \
+	src/counts.h \
 	src/cxx.c \
 	src/fork.c \
 	src/huge.c src/huge.h \

@@ -121,11 +121,19 @@ bool os_purge_lazily(void *start, size_t size)
 
 /* process_madvise(2) on the caller's own process: since Linux 6.13. */
 #define PIDFD_SELF (-10000)
-static _Atomic bool may_use_vectors, has_vectors = true;
+static _Atomic int vectors_thread; /* who may use it; 0 for nobody */
+static _Atomic bool has_vectors = true;
 
 void os_allow_vectors(bool allow)
 {
-    atomic_store_explicit(&may_use_vectors, allow, memory_order_relaxed);
+    atomic_store_explicit(&vectors_thread, allow ? os_thread_id() : 0, memory_order_relaxed);
+}
+
+static bool may_use_vectors(void)
+{
+    int thread = atomic_load_explicit(&vectors_thread, memory_order_relaxed);
+    return thread != 0 && thread == os_thread_id() &&
+           atomic_load_explicit(&has_vectors, memory_order_relaxed);
 }
 
 _Static_assert(sizeof(struct os_range) == sizeof(struct iovec) &&
@@ -145,8 +153,7 @@ size_t os_purge_ranges(const struct os_range *ranges, size_t count, bool lazily)
 {
     size_t done = 0;
     int advice = lazily ? MADV_FREE : MADV_DONTNEED;
-    if (count > 1 && atomic_load_explicit(&may_use_vectors, memory_order_relaxed) &&
-        atomic_load_explicit(&has_vectors, memory_order_relaxed) && !REFUSED(OS_CALL_PURGE)) {
+    if (count > 1 && may_use_vectors() && !REFUSED(OS_CALL_PURGE)) {
         long bytes = syscall(SYS_process_madvise, PIDFD_SELF, ranges, count, advice, 0);
         if (bytes < 0)
             atomic_store_explicit(&has_vectors, false, memory_order_relaxed);

@@ -51,8 +51,8 @@ struct os_range {
 };
 size_t os_purge_ranges(const struct os_range *ranges, size_t count, bool lazily);
 
-/* Whether os_purge_ranges may use a call that a filter of system calls may not know, and end the
- * program for. Not at first. */
+/* Whether os_purge_ranges may, in the calling thread, use a call that a filter of system calls may
+ * not know, and end the program for. Not at first, and in one thread at most. */
 void os_allow_vectors(bool allow);
 
 /* MADV_FREE: the kernel may take the memory when it wants it; it stays counted as resident and

@@ -36,6 +36,10 @@
 /* How long to go without a thread when the kernel refused one. */
 #define REFUSED_MS 1000
 
+/* The program has dropped privileges: how often to look whether all is done before the thread ends
+ * in any case. */
+#define LAST_LOOKS 3
+
 /* How long to wait for the thread to end, and from look to look. */
 #define STOP_LOOKS 10000
 #define STOP_LOOK_US 100
@@ -209,19 +213,22 @@ static int purge(void *unused)
     (void)unused;
     pressure_begin(&pressure, os_thread_has_own_descriptors());
     uint64_t wait_ms = period_ms();
-    for (;;) {
+    for (unsigned last_looks = 0;;) {
         bool high = wait_for_sweep(&pressure, wait_ms);
         bool dropped = os_thread_watch_ids();
         if (atomic_load(&stop) != 0 || atomic_load(&threshold) == SIZE_MAX)
             break;
         purger_answer();
         bool again = sweep(high || dropped ? SWEEP_NOW : kind_of_sweep());
-        if (dropped) /* the next slow path starts one with the new ids */
-            break;
-        if (!again && may_end())
+        os_allow_vectors(false); /* what filters there will be is not known once it has ended */
+        if ((!again || dropped) && may_end())
             return 0;
+        if (dropped &&
+            ++last_looks == LAST_LOOKS) /* the next slow path starts one with the new ids */
+            break;
         wait_ms = high ? min_size(period_ms(), PRESSURE_PERIOD_MS) : period_ms();
     }
+    os_allow_vectors(false);
     atomic_store(&thread_state, THREAD_NONE);
     return 0;
 }
@@ -241,7 +248,7 @@ static bool start_blocked(void)
 {
     if (change_state(THREAD_ENDING, THREAD_RUNNING))
         return true;
-    if (!os_is_home() || os_now_ms() < atomic_load_explicit(&next_start_ms, memory_order_relaxed))
+    if (!os_is_home())
         return false;
     if (!change_state(THREAD_NONE, THREAD_RUNNING))
         return true; /* somebody else just did it */
@@ -256,6 +263,8 @@ static bool start_blocked(void)
 static bool start_thread(void)
 {
     uint64_t signals;
+    if (os_now_ms() < atomic_load_explicit(&next_start_ms, memory_order_relaxed))
+        return false; /* before any system call */
     os_block_signals(&signals);
     bool started = start_blocked();
     os_restore_signals(signals);
@@ -264,6 +273,8 @@ static bool start_thread(void)
 
 void purger_stop(void)
 {
+    if (!os_is_home())
+        return; /* a child of vfork: it is its parent's */
     atomic_store(&stop, 1);
     os_futex_wake(&stop);
     for (int look = 0; look < STOP_LOOKS; look++) {

@@ -1,8 +1,9 @@
-# tests/command: the command `ebb`, and what is installed.
+# tests/command: the command `ebb`, what is installed, and what the code of the library looks like.
 
 command_tests = \
 	tests/command/completion.sh \
 	tests/command/ebb.sh \
+	tests/command/fast-path.sh \
 	tests/command/format.sh \
 	tests/command/install.sh \
 	tests/command/library.sh \
