@@ -100,8 +100,8 @@ END
 
 a_browser_shows_it() {
     local browser
-    browser=$(command -v chromium || command -v chromium-browser) ||
-        { echo "no chromium (Debian: chromium): not rendered" && return; }
+    want chromium chromium || { echo "no chromium (Debian: chromium): not rendered" && return; }
+    browser=$(command -v chromium)
     browser=(timeout 120 "$browser" --headless --no-sandbox --disable-gpu --disable-quic
         --no-first-run --disable-background-networking --disable-component-update --disable-sync
         --user-data-dir="$scratch/browser" --window-size=1000,700 --virtual-time-budget=5000)
