@@ -107,8 +107,8 @@ void report_write(enum report_place place)
 
 /* ---- When a signal comes --------------------------------------------------------------------- */
 
-static struct os_thread writer;
-static _Atomic bool wanted, about; /* a page; the thread */
+static struct os_thread writers[2]; /* one may be in its last few instructions, for long */
+static _Atomic bool wanted, about;  /* a page; the thread */
 
 struct visit {
     struct stats stats;
@@ -146,6 +146,14 @@ static int write_wanted(void *unused)
     return 0;
 }
 
+/* It writes where the program would. */
+static struct os_thread *idle_writer(void)
+{
+    struct os_thread *writer = &writers[atomic_load(&writers[0].running) != 0];
+    writer->plain = true;
+    return writer;
+}
+
 void report_on_signal(int number)
 {
     int saved = errno;
@@ -154,7 +162,7 @@ void report_on_signal(int number)
     atomic_store(&wanted, true);
     os_block_signals(&signals);
     if (os_is_home() && become_writer() &&
-        !os_thread_start(&writer, write_wanted, "ebb-stats", &arena_self)) {
+        !os_thread_start(idle_writer(), write_wanted, "ebb-stats", &arena_self)) {
         atomic_store(&about, false);
         text_warn("EBBMALLOC_STATS_SIGNAL: the kernel refuses a thread to write the page");
     }
@@ -164,8 +172,10 @@ void report_on_signal(int number)
 
 void report_enter_child(void)
 {
-    atomic_store(&writer.running, 0);
-    atomic_store(&writer.id, 0);
+    for (int i = 0; i < 2; i++) {
+        atomic_store(&writers[i].running, 0);
+        atomic_store(&writers[i].id, 0);
+    }
     atomic_store(&wanted, false);
     atomic_store(&about, false);
 }
@@ -195,7 +205,6 @@ static __attribute__((constructor)) void begin(int argc, char **argv, char **var
         return;
     arenas_prepare();
     int number = option_signal(options.stats_signal);
-    writer.plain = true; /* it writes where the program would */
     if (number != 0)
         os_handle_signal(number, report_on_signal);
 }

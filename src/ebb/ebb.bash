@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2207 # what is offered are words
 # Completion of ebb(1) for bash. Installed where bash-completion looks for it.
 
 _ebb_processes() {

@@ -95,7 +95,7 @@ static enum exit_status trim_process(const struct target *target, unsigned secon
                before / KiB);
         return EXIT_DONE;
     }
-    ask(target, number - 1); /* taken back */
+    ask(target, request.done); /* taken back */
     if (kill(target->pid, 0) != 0 || target_status_bytes(target, "VmSize") == 0) {
         complain("%d: the process has ended", (int)target->pid);
         return EXIT_NO_PROCESS;

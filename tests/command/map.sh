@@ -102,6 +102,7 @@ a_browser_shows_it() {
     local browser
     want chromium chromium || { echo "no chromium (Debian: chromium): not rendered" && return; }
     browser=$(command -v chromium)
+    # shellcheck disable=SC2054 # the comma is chromium's
     browser=(timeout 120 "$browser" --headless --no-sandbox --disable-gpu --disable-quic
         --no-first-run --disable-background-networking --disable-component-update --disable-sync
         --user-data-dir="$scratch/browser" --window-size=1000,700 --virtual-time-budget=5000)

@@ -42,6 +42,7 @@ parts_make_the_whole() {
         sum=$((sum + $(kib "$part")))
     done
     all=$(kib mapped)
+    # shellcheck disable=SC2015 # both must hold
     # Each was rounded down to whole KiB.
     [ "$sum" -le "$all" ] && [ $((sum + 12)) -ge "$all" ] || fail "the parts make $sum KiB of $all"
     # By class: the small ones' live blocks are the total, and their waste is what is free in spans.
@@ -86,7 +87,7 @@ a_signal_wakes_a_sleeper_who_tells_his_threads() {
 
 # The handler comes upon malloc with its locks held, again and again, and upon forks.
 signals_in_the_middle_of_malloc_do_no_harm() {
-    local program pid
+    local pid
     cat >"$scratch/busy.py" <<'END'
 import os, threading, time
 end = time.time() + 3
@@ -107,11 +108,12 @@ END
     for threads in 0 2; do
         rm -f "$scratch/many"
         THREADS=$threads PYTHONMALLOC=malloc LD_PRELOAD=$EBB_LIB EBBMALLOC_STATS_SIGNAL=USR2 \
-            EBBMALLOC_STATS_FILE=$scratch/many python3 "$scratch/busy.py" &
+            EBBMALLOC_STATS_FILE=$scratch/many python3 "$scratch/busy.py" 2>"$scratch/said" &
         pid=$!
         sleep 0.5
         while kill -USR2 "$pid" 2>/dev/null; do sleep 0.003; done
         wait "$pid" || fail "with $threads more threads: exit status $?"
+        ! grep ebbmalloc "$scratch/said" || fail "something was said on stderr"
         [ "$(grep -c '^ebbmalloc' "$scratch/many")" -gt 5 ] || fail "hardly any page was written"
     done
 }

@@ -50,6 +50,7 @@ expect_trimmed() {
     [ $((before - after)) -gt 30000 ] || fail "$1: resident $before KiB, then $after KiB; $out"
     local told=${out#*: }
     told=${told%% *}
+    # shellcheck disable=SC2015 # both must hold
     # As the kernel counts them; more went with the caches' own memory.
     [ "$told" -le $((before - after + 2048)) ] && [ "$told" -ge $((before - after - 4096)) ] ||
         fail "$1: $told KiB are told, $((before - after)) KiB are gone"
