@@ -10,11 +10,11 @@
  * are those of env(1), nohup(1) and timeout(1). */
 enum exit_status {
     EXIT_DONE = 0,
-    EXIT_FAILED = 1,           /* asked for correctly, but it did not work out */
-    EXIT_USAGE = 2,            /* not asked for correctly */
-    EXIT_NOT_STARTED = 125,    /* ebb run: the library is not there or cannot be preloaded */
-    EXIT_NOT_EXECUTABLE = 126, /* ebb run: the command is there but does not start */
-    EXIT_NOT_FOUND = 127,      /* ebb run: there is no such command */
+    EXIT_FAILED = 1,        /* asked for correctly, but it did not work out */
+    EXIT_USAGE = 2,         /* not asked for correctly */
+    EXIT_NOT_STARTED = 125, /* ebb run, record: the library is not there or cannot be preloaded */
+    EXIT_NOT_EXECUTABLE = 126, /* ebb run, record: the command is there but does not start */
+    EXIT_NOT_FOUND = 127,      /* ebb run, record: there is no such command */
 };
 
 struct command {
@@ -29,6 +29,8 @@ struct command {
 extern const struct command *const commands[];
 
 extern const struct command run_command;
+extern const struct command record_command;
+extern const struct command trace_subcommand;
 extern const struct command help_command;
 
 const struct command *find_command(const char *name);

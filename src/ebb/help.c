@@ -79,11 +79,11 @@ static void print_status(void)
 {
     puts("Exit status of ebb:\n"
          "  0    done\n"
-         "  1    the output could not be written\n"
+         "  1    the output could not be written, or the trace is damaged\n"
          "  2    wrong usage\n"
-         "Exit status of ebb run: that of the command, or\n"
+         "Exit status of ebb run and ebb record: that of the command, or\n"
          "  2    wrong usage\n"
-         "  125  the library is not there or cannot be preloaded\n"
+         "  125  the library or the file is not there or cannot be used\n"
          "  126  the command is there but cannot be executed\n"
          "  127  the command is not found");
 }
