@@ -83,8 +83,11 @@ src_ebb_ebb_SOURCES = \
 	src/ebb/elf.c src/ebb/elf.h \
 	src/ebb/help.c \
 	src/ebb/launch.c src/ebb/launch.h \
+	src/ebb/play.c src/ebb/play.h \
 	src/ebb/record.c \
+	src/ebb/replay.c \
 	src/ebb/run.c \
+	src/ebb/script.c src/ebb/script.h \
 	src/ebb/trace.c \
 	src/ebb/trace_file.c src/ebb/trace_file.h \
 	src/record/format.h \
@@ -94,7 +97,9 @@ src_ebb_ebb_SOURCES = \
 	src/text.c src/text.h
 src_ebb_ebb_CPPFLAGS = $(AM_CPPFLAGS) $(EBB_DEFINES) -DEBB_LIBRARY_DIR='"$(libdir)"' \
 	-DEBB_PRIVATE_DIR='"$(pkglibdir)"'
-src_ebb_ebb_CFLAGS = $(AM_CFLAGS) -Wshadow -Wstrict-prototypes
+# ebb replay makes the calls that it measures: the compiler must not know what they do.
+src_ebb_ebb_CFLAGS = $(AM_CFLAGS) -pthread -fno-builtin -Wshadow -Wstrict-prototypes
+src_ebb_ebb_LDADD = -lpthread
 
 # libtool's own descriptions of the libraries are of no use to anyone here.
 install-exec-hook:

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-const struct command *const commands[] = {&run_command, &record_command, &trace_subcommand,
-                                          &help_command, NULL};
+const struct command *const commands[] = {&run_command,      &record_command, &replay_command,
+                                          &trace_subcommand, &help_command,   NULL};
 
 const struct command *find_command(const char *name)
 {

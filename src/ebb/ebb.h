@@ -30,6 +30,7 @@ extern const struct command *const commands[];
 
 extern const struct command run_command;
 extern const struct command record_command;
+extern const struct command replay_command;
 extern const struct command trace_subcommand;
 extern const struct command help_command;
 

@@ -79,7 +79,8 @@ static void print_status(void)
 {
     puts("Exit status of ebb:\n"
          "  0    done\n"
-         "  1    the output could not be written, or the trace is damaged\n"
+         "  1    the output could not be written, the trace is damaged, or a\n"
+         "       replayed block was not what it should be\n"
          "  2    wrong usage\n"
          "Exit status of ebb run and ebb record: that of the command, or\n"
          "  2    wrong usage\n"

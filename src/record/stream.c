@@ -274,7 +274,7 @@ void stream_unlock_shared(void)
 
 void streams_end(void)
 {
-    if (atomic_load_explicit(&stream_state, memory_order_relaxed) != STREAMS_ON || getpid() != home)
+    if (!streams_are_on() || getpid() != home)
         return;
     pthread_mutex_lock(&shared.mutex);
     save(&shared);

@@ -37,7 +37,7 @@ static void get(struct part *part)
         *next++ = calloc(3, size);
         *next++ = realloc(malloc(size), 2 * size);
         *next++ = reallocarray(NULL, 2, size);
-        *next++ = aligned_alloc(64, 64 * size);
+        *next++ = aligned_alloc(64, (size + 63) / 64 * 64);
         if (posix_memalign(&block, 4096, size) == 0)
             *next++ = block;
         *next++ = memalign(32, size);

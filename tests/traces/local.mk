@@ -1,6 +1,6 @@
 # tests/traces: recording programs, reading what was recorded, replaying it.
 
-traces_programs = tests/traces/calls tests/traces/operators
+traces_programs = tests/traces/calls tests/traces/operators tests/traces/shape
 check_PROGRAMS += $(traces_programs)
 
 tests_traces_calls_SOURCES = tests/traces/calls.c
@@ -10,7 +10,19 @@ tests_traces_calls_LDADD = -lpthread
 tests_traces_operators_SOURCES = tests/traces/operators.cc
 tests_traces_operators_CXXFLAGS = $(AM_CXXFLAGS) -O0 -fno-builtin -fsized-deallocation
 
-traces_tests = tests/traces/record.sh
+tests_traces_shape_SOURCES = tests/traces/shape.c
+tests_traces_shape_CFLAGS = $(AM_CFLAGS) -fno-builtin -pthread
+tests_traces_shape_LDADD = -lpthread
+
+# A malloc with a fault, to be preloaded. -rpath makes libtool build it shared.
+check_LTLIBRARIES += tests/traces/broken.la
+tests_traces_broken_la_SOURCES = tests/traces/broken.c
+tests_traces_broken_la_CFLAGS = $(AM_CFLAGS) -fno-builtin
+tests_traces_broken_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere
+
+traces_tests = \
+	tests/traces/record.sh \
+	tests/traces/replay.sh
 
 TESTS += $(traces_tests)
 EXTRA_DIST += $(traces_tests)
