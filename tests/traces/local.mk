@@ -20,9 +20,19 @@ tests_traces_broken_la_SOURCES = tests/traces/broken.c
 tests_traces_broken_la_CFLAGS = $(AM_CFLAGS) -fno-builtin
 tests_traces_broken_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere
 
+kept_traces = \
+	tests/traces/kept/cc1plus.trace.xz \
+	tests/traces/kept/lua.trace.xz \
+	tests/traces/kept/python3.trace.xz \
+	tests/traces/kept/redis.trace.xz \
+	tests/traces/kept/ruby.trace.xz \
+	tests/traces/kept/server.trace.xz
+
 traces_tests = \
+	tests/traces/programs.sh \
 	tests/traces/record.sh \
 	tests/traces/replay.sh
 
 TESTS += $(traces_tests)
-EXTRA_DIST += $(traces_tests)
+EXTRA_DIST += $(traces_tests) $(kept_traces) tests/traces/states.c
+dist_noinst_SCRIPTS += tests/traces/make
