@@ -1,6 +1,7 @@
 #include "script.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -10,6 +11,7 @@
 #define CHUNK_WORDS 4096  /* of one thread; the last one is a link */
 #define OWN_SLOTS_MOST 32 /* empty ones that a thread keeps for itself */
 #define NONE UINT32_MAX
+#define PROGRESS_STEP 1000000 /* operations */
 
 struct writer {       /* a thread's */
     uint64_t at, end; /* words */
@@ -216,11 +218,25 @@ static void put_event(struct maker *maker, struct writer *writer, const struct t
         maker->head->most_live = maker->live_bytes;
 }
 
+/* One line on a terminal, for long traces. */
+static void show_progress(uint64_t operations, bool is_done)
+{
+    if (operations < PROGRESS_STEP || !isatty(STDERR_FILENO))
+        return;
+    fprintf(stderr, "\r\033[K");
+    if (!is_done)
+        fprintf(stderr, "reading: %llu million operations",
+                (unsigned long long)operations / PROGRESS_STEP);
+    fflush(stderr);
+}
+
 static bool put_all(struct maker *maker)
 {
     struct trace_event event;
     while (trace_next(maker->file, &event)) {
         struct writer *writer = &maker->writers[event.thread];
+        if (maker->file->operations % PROGRESS_STEP == 0)
+            show_progress(maker->file->operations, false);
         keep_time(maker, writer, &event);
         put_event(maker, writer, &event);
         if (maker->head->slots >= SCRIPT_SLOTS_MOST) {
@@ -228,6 +244,7 @@ static bool put_all(struct maker *maker)
             return false;
         }
     }
+    show_progress(maker->file->operations, true);
     for (uint32_t i = 0; i < maker->file->threads; i++) {
         struct writer *writer = &maker->writers[i];
         if (writer->is_begun) {

@@ -11,7 +11,7 @@ for how in 3 '4 t'; do
 done
 
 sources=("$source/src/ebb/trace_file.c" "$source/tests/fuzz/trace-reader.c")
-flags=(-std=gnu11 -D_GNU_SOURCE= -g -O1 "-I$source/src" "-I$source/src/ebb")
+flags=(-std=gnu11 -D_GNU_SOURCE= -g -O1 "-I$source/src")
 sanitizers='-fsanitize=address,undefined -fno-sanitize-recover=all'
 # shellcheck disable=SC2086 # words are what is wanted
 if ! ${CC:-cc} "${flags[@]}" $sanitizers "${sources[@]}" "$source/tests/fuzz/mutate.c" \
@@ -27,7 +27,7 @@ done
 echo "changed and read: 6000 times"
 
 build trace-reader -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
-    "-I$source/src/ebb" "${sources[@]}"
+    "${sources[@]}"
 mkdir "$work/new"
 cp "$work"/seed-* "$work/new"
 fuzz trace-reader "${EBB_FUZZ_SECONDS:-30}" -max_len=20000 -timeout=20 -rss_limit_mb=1024

@@ -127,6 +127,13 @@ tells_where_it_is_damaged() {
     expect_complaint "ebb: trace: $scratch/t: damaged at byte [0-9]*: something behind the end mark"
 }
 
+records_sizes() {
+    "$ebb" record -o "$scratch/t" dd if=/dev/zero of=/dev/null bs=12345678 count=1 2>/dev/null
+    expect_run 0 "$ebb" trace "$scratch/t"
+    expect "dd with a buffer of 12345678 bytes" "$out" $'*\nlive at most: 11.8 MiB, *'
+    expect "its size" "$out" '*16.0 MiB *1 *11.8 MiB*'
+}
+
 is_compact() {
     "$ebb" record -o "$scratch/t" "$calls" 20000 t
     local bytes
