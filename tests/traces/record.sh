@@ -131,6 +131,11 @@ records_sizes() {
     "$ebb" record -o "$scratch/t" dd if=/dev/zero of=/dev/null bs=12345678 count=1 2>/dev/null
     expect_run 0 "$ebb" trace "$scratch/t"
     expect "dd with a buffer of 12345678 bytes" "$out" $'*\nlive at most: 11.8 MiB, *'
+    # 5,000 of each call, for 1 to 5,000 bytes, are 162.7 million bytes; and the arrays 2.9 million.
+    "$ebb" record -o "$scratch/some" "$calls" 5000
+    expect_run 0 "$ebb" trace "$scratch/some"
+    expect "calls 5000" "$out" $'*\nlive at most: 158 MiB, *'
+    expect_run 0 "$ebb" trace "$scratch/t"
     expect "its size" "$out" '*16.0 MiB *1 *11.8 MiB*'
 }
 
