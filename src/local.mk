@@ -58,7 +58,7 @@ src_libebbmalloc_la_LDFLAGS = $(EBB_LDFLAGS)
 
 include_HEADERS += src/ebbmalloc.h
 pkgconfig_DATA = src/ebbmalloc.pc
-dist_man_MANS += src/ebbmalloc.3 src/ebb/ebb.1
+dist_man_MANS += src/ebbmalloc.3 src/ebb/ebb.1 src/ebb/ebb-trace.5
 
 # The same rooms for the unit tests, beside the libc's malloc: with EBB_PREFIXED the public names
 # become ebb_malloc and so on, and the kernel's refusals can be injected.
@@ -67,27 +67,53 @@ tests_libebbcore_la_SOURCES = $(ebb_sources)
 tests_libebbcore_la_CPPFLAGS = $(AM_CPPFLAGS) $(EBB_DEFINES) -DEBB_PREFIXED
 tests_libebbcore_la_CFLAGS = $(EBB_CFLAGS)
 
+# The recorder of `ebb record`: a library of its own, preloaded before whatever malloc.
+pkglib_LTLIBRARIES += src/record/libebbrecord.la
+src_record_libebbrecord_la_SOURCES = \
+	src/record/blocks.c src/record/blocks.h \
+	src/record/format.h \
+	src/record/record.c \
+	src/record/stream.c src/record/stream.h \
+	src/os.c src/os.h \
+	src/text.c src/text.h
+src_record_libebbrecord_la_CPPFLAGS = $(AM_CPPFLAGS)
+src_record_libebbrecord_la_CFLAGS = $(EBB_CFLAGS) -ftls-model=initial-exec
+src_record_libebbrecord_la_LDFLAGS = -pthread -avoid-version -no-undefined -Wl,--no-undefined \
+	-Wl,-z,relro -Wl,-z,now -Wl,-z,nodelete
+
 bin_PROGRAMS += src/ebb/ebb
 src_ebb_ebb_SOURCES = \
+	src/ebb/chart.c src/ebb/chart.h \
 	src/ebb/ebb.c src/ebb/ebb.h \
 	src/ebb/elf.c src/ebb/elf.h \
 	src/ebb/heap.c src/ebb/heap.h \
 	src/ebb/help.c \
+	src/ebb/launch.c src/ebb/launch.h \
 	src/ebb/map.c \
+	src/ebb/play.c src/ebb/play.h \
+	src/ebb/record.c \
+	src/ebb/replay.c \
 	src/ebb/run.c \
+	src/ebb/script.c src/ebb/script.h \
 	src/ebb/stat.c \
 	src/ebb/target.c src/ebb/target.h \
 	src/ebb/top.c \
+	src/ebb/trace.c \
+	src/ebb/trace_file.c src/ebb/trace_file.h \
 	src/ebb/trim.c \
 	src/ebb/why.c src/ebb/why.h \
+	src/record/format.h \
 	src/options.c src/options.h \
 	src/os.c src/os.h \
 	src/sizeclass.c src/sizeclass.h \
 	src/stats_sum.c src/stats_sum.h \
 	src/stats_text.c src/stats_text.h \
 	src/text.c src/text.h
-src_ebb_ebb_CPPFLAGS = $(AM_CPPFLAGS) -iquote src/ebb $(EBB_DEFINES) -DEBB_LIBRARY_DIR='"$(libdir)"'
-src_ebb_ebb_CFLAGS = $(AM_CFLAGS) -Wshadow -Wstrict-prototypes
+src_ebb_ebb_CPPFLAGS = $(AM_CPPFLAGS) -iquote src/ebb $(EBB_DEFINES) \
+	-DEBB_LIBRARY_DIR='"$(libdir)"' -DEBB_PRIVATE_DIR='"$(pkglibdir)"'
+# ebb replay makes the calls that it measures: the compiler must not know what they do.
+src_ebb_ebb_CFLAGS = $(AM_CFLAGS) -pthread -fno-builtin -Wshadow -Wstrict-prototypes
+src_ebb_ebb_LDADD = -lpthread
 
 # The page for a browser, as strings of C.
 src/ebb/map_page.inc: src/ebb/map.html
@@ -105,9 +131,10 @@ install-data-local:
 	$(MKDIR_P) '$(DESTDIR)$(completiondir)'
 	$(INSTALL_DATA) '$(srcdir)/src/ebb/ebb.bash' '$(DESTDIR)$(completiondir)/ebb'
 
-# libtool's own description of the library is of no use to anyone here.
+# libtool's own descriptions of the libraries are of no use to anyone here.
 install-exec-hook:
-	rm -f '$(DESTDIR)$(libdir)/libebbmalloc.la'
+	rm -f '$(DESTDIR)$(libdir)/libebbmalloc.la' '$(DESTDIR)$(pkglibdir)/libebbrecord.la'
 
 uninstall-hook:
-	rm -f '$(DESTDIR)$(libdir)/libebbmalloc.so' '$(DESTDIR)$(completiondir)/ebb'
+	rm -f '$(DESTDIR)$(libdir)/libebbmalloc.so' '$(DESTDIR)$(pkglibdir)/libebbrecord.so' \
+	    '$(DESTDIR)$(completiondir)/ebb'

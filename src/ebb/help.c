@@ -79,7 +79,8 @@ static void print_status(void)
 {
     puts("Exit status of ebb:\n"
          "  0    done\n"
-         "  1    the output could not be written\n"
+         "  1    the output could not be written, the trace is damaged, or a\n"
+         "       replayed block was not what it should be\n"
          "  2    wrong usage\n"
          "  3    there is no such process, or it ended meanwhile\n"
          "  4    the kernel does not allow to look at it: another user's, or see\n"
@@ -87,9 +88,9 @@ static void print_status(void)
          "  5    the process is not on ebbmalloc\n"
          "  6    it is on another build of it, or its records are damaged\n"
          "  7    ebb trim: the process sleeps, and nobody in it could do it\n"
-         "Exit status of ebb run: that of the command, or\n"
+         "Exit status of ebb run and ebb record: that of the command, or\n"
          "  2    wrong usage\n"
-         "  125  the library is not there or cannot be preloaded\n"
+         "  125  the library or the file is not there or cannot be used\n"
          "  126  the command is there but cannot be executed\n"
          "  127  the command is not found");
 }

@@ -12,11 +12,13 @@ make=(make -s -C "$EBB_BUILDDIR" prefix=/opt/ebb DESTDIR="$scratch/root")
 diff - "$scratch/installed" <<'END' || fail "installed files differ (< missing, > not promised)"
 ./bin/ebb
 ./include/ebbmalloc.h
+./lib/ebbmalloc/libebbrecord.so
 ./lib/libebbmalloc.so
 ./lib/pkgconfig/ebbmalloc.pc
 ./share/bash-completion/completions/ebb
 ./share/man/man1/ebb.1
 ./share/man/man3/ebbmalloc.3
+./share/man/man5/ebb-trace.5
 END
 
 root=$scratch/root/opt/ebb

@@ -3,7 +3,8 @@
 # shellcheck source=tests/command/lib.sh
 . "$EBB_SRCDIR/tests/command/lib.sh"
 
-pages=("$EBB_SRCDIR/src/ebbmalloc.3" "$EBB_SRCDIR/src/ebb/ebb.1")
+pages=("$EBB_SRCDIR/src/ebbmalloc.3" "$EBB_SRCDIR/src/ebb/ebb.1"
+    "$EBB_SRCDIR/src/ebb/ebb-trace.5")
 
 # Options: those of the library's own table, through `ebb help options`.
 "$EBB_CMD" help options | grep -oE '\bEBBMALLOC_[A-Z_]+' | sort -u >"$scratch/options"

@@ -14,12 +14,13 @@ stress_tests = \
 	tests/stress/remote \
 	tests/stress/signals \
 	tests/stress/silent-threads \
+	tests/stress/surroundings \
 	tests/stress/thread-churn \
 	tests/stress/trim-storm
 
-check_PROGRAMS += $(stress_tests) tests/stress/overcommit
-TESTS += $(stress_tests) tests/stress/overcommit.sh
-EXTRA_DIST += tests/stress/overcommit.sh
+check_PROGRAMS += $(stress_tests) tests/stress/overcommit tests/stress/preload-tls
+TESTS += $(stress_tests) tests/stress/overcommit.sh tests/stress/preloads.sh
+EXTRA_DIST += tests/stress/overcommit.sh tests/stress/preloads.sh
 
 stress_cflags = $(AM_CFLAGS) -fno-builtin -pthread
 stress_libs = -ldl -lrt -lpthread
@@ -98,3 +99,20 @@ tests_stress_late_calls_library_la_LDFLAGS = -module -avoid-version -shared -rpa
 
 # The one test that changes a setting of the machine runs when all others are done.
 tests/stress/overcommit.log: $(TEST_LOGS:tests/stress/overcommit.log=)
+
+tests_stress_surroundings_SOURCES = tests/stress/surroundings.c $(stress_support)
+tests_stress_surroundings_CFLAGS = $(stress_cflags)
+tests_stress_surroundings_LDADD = $(stress_libs)
+
+# For preloads.sh. -rpath makes libtool build shared libraries; they are never installed.
+tests_stress_preload_tls_SOURCES = tests/stress/preload-tls.c
+tests_stress_preload_tls_CFLAGS = $(stress_cflags)
+tests_stress_preload_tls_LDADD = $(stress_libs)
+check_LTLIBRARIES += tests/stress/preload-hog.la tests/stress/preload-wrapper.la
+tests_stress_preload_hog_la_SOURCES = tests/stress/preload-hog.c
+tests_stress_preload_hog_la_CFLAGS = $(stress_cflags)
+tests_stress_preload_hog_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere
+tests_stress_preload_wrapper_la_SOURCES = tests/stress/preload-wrapper.c
+tests_stress_preload_wrapper_la_CFLAGS = $(stress_cflags)
+tests_stress_preload_wrapper_la_LIBADD = -ldl
+tests_stress_preload_wrapper_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere

@@ -1,0 +1,542 @@
+/* record.c: the calls of malloc and its family, and of operator new and delete, in front of the
+ * next definition of each: ebbmalloc's, another allocator's, or the C library's. Each is passed on
+ * as it came, and what it did is written to the thread's stream.
+ *
+ * Getting a block is written after the call, giving one back before it: while a block is named in
+ * the map, its address is nobody else's.
+ */
+#include <dlfcn.h>
+#include <errno.h>
+#include <malloc.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "blocks.h"
+#include "stream.h"
+#include "text.h"
+
+#define EXPORT __attribute__((visibility("default")))
+
+typedef const void *nothrow; /* how the C++ ABI passes std::nothrow: by reference */
+
+/* ---- The next definitions -------------------------------------------------------------------- */
+
+static struct {
+    void *(*malloc)(size_t);
+    void (*free)(void *);
+    void *(*calloc)(size_t, size_t);
+    void *(*realloc)(void *, size_t);
+    void *(*reallocarray)(void *, size_t, size_t);
+    int (*posix_memalign)(void **, size_t, size_t);
+    void *(*memalign)(size_t, size_t);
+    void *(*aligned_alloc)(size_t, size_t);
+    void *(*valloc)(size_t);
+    void *(*pvalloc)(size_t);
+} next;
+
+/* What the loader asks for while it looks for them is served from here, and never taken back. */
+static _Alignas(MIN_ALIGNMENT) char early[64 * KiB];
+static _Atomic size_t early_used;
+
+static void *early_alloc(size_t size)
+{
+    size_t room = round_up(size + MIN_ALIGNMENT, MIN_ALIGNMENT);
+    size_t at = atomic_fetch_add(&early_used, room);
+    if (size > sizeof early || at + room > sizeof early) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    memcpy(early + at, &size, sizeof size);
+    return early + at + MIN_ALIGNMENT;
+}
+
+static bool is_early(const void *pointer)
+{
+    return unlikely((uintptr_t)pointer - (uintptr_t)early < sizeof early);
+}
+
+/* free is the first that is looked for and malloc the last: malloc tells that all are there. */
+static cold void find_next(void)
+{
+    static __thread bool looking __attribute__((tls_model("initial-exec")));
+    if (looking)
+        return;
+    looking = true;
+    next.free = (__typeof__(next.free))dlsym(RTLD_NEXT, "free");
+    next.calloc = (__typeof__(next.calloc))dlsym(RTLD_NEXT, "calloc");
+    next.realloc = (__typeof__(next.realloc))dlsym(RTLD_NEXT, "realloc");
+    next.reallocarray = (__typeof__(next.reallocarray))dlsym(RTLD_NEXT, "reallocarray");
+    next.posix_memalign = (__typeof__(next.posix_memalign))dlsym(RTLD_NEXT, "posix_memalign");
+    next.memalign = (__typeof__(next.memalign))dlsym(RTLD_NEXT, "memalign");
+    next.aligned_alloc = (__typeof__(next.aligned_alloc))dlsym(RTLD_NEXT, "aligned_alloc");
+    next.valloc = (__typeof__(next.valloc))dlsym(RTLD_NEXT, "valloc");
+    next.pvalloc = (__typeof__(next.pvalloc))dlsym(RTLD_NEXT, "pvalloc");
+    void *(*found)(size_t) = (void *(*)(size_t))dlsym(RTLD_NEXT, "malloc");
+    if (found == NULL) {
+        text_warn("record: no other malloc behind the recorder");
+        abort();
+    }
+    /* Release: pairs with the acquire in is_ready; with malloc, all are there. */
+    __atomic_store_n(&next.malloc, found, __ATOMIC_RELEASE);
+    looking = false;
+}
+
+static inline bool is_ready(void)
+{
+    if (likely(__atomic_load_n(&next.malloc, __ATOMIC_ACQUIRE) != NULL))
+        return true;
+    find_next();
+    return next.malloc != NULL;
+}
+
+/* ---- A thread's part ------------------------------------------------------------------------- */
+
+static pthread_key_t key;
+static pthread_once_t key_once = PTHREAD_ONCE_INIT;
+
+/* Rounds of destructors that glibc and musl run: what they free is the thread's own doing. */
+#define ROUNDS 4
+
+static void end_thread(void *value)
+{
+    uintptr_t round = (uintptr_t)value;
+    if (round < ROUNDS && pthread_setspecific(key, (void *)(round + 1)) == 0)
+        return;
+    struct stream *stream = recorder_self.stream;
+    recorder_self.stream = NULL;
+    recorder_self.has_ended = true;
+    if (stream != NULL)
+        stream_leave(stream);
+}
+
+static void make_key(void)
+{
+    pthread_key_create(&key, end_thread);
+}
+
+static cold struct stream *join(void)
+{
+    int saved = errno;
+    if (!recorder_self.has_ended) {
+        pthread_once(&key_once, make_key);
+        recorder_self.stream = stream_join();
+        if (recorder_self.stream != NULL)
+            pthread_setspecific(key, (void *)1);
+    }
+    errno = saved;
+    return recorder_self.stream;
+}
+
+/* True when the call is to be recorded; leave() must follow. Not what a recorded call or a signal
+ * in it calls: operator new that calls malloc is one operation. */
+static inline bool enter(void)
+{
+    if (unlikely(recorder_self.inside) || unlikely(!streams_are_on()))
+        return false;
+    recorder_self.inside = true;
+    return true;
+}
+
+static inline void leave(void)
+{
+    recorder_self.inside = false;
+}
+
+/* The stream to write to, and afterwards. */
+static inline struct stream *open_stream(void)
+{
+    struct stream *stream = recorder_self.stream;
+    if (likely(stream != NULL))
+        return stream;
+    stream = join();
+    return stream != NULL ? stream : stream_lock_shared();
+}
+
+static inline void close_stream(struct stream *stream, unsigned char *end)
+{
+    stream_wrote(stream, end);
+    if (unlikely(stream->number == stream_first))
+        stream_unlock_shared();
+}
+
+/* ---- Writing operations ---------------------------------------------------------------------- */
+
+static inline uint64_t number_of(const struct stream *stream, uint64_t index)
+{
+    return (uint64_t)(stream->number + 1) << TRACE_INDEX_BITS | index;
+}
+
+/* Who got a block, and as its how manieth. */
+static inline uint32_t thread_of(uint64_t number)
+{
+    return (uint32_t)(number >> TRACE_INDEX_BITS) - 1;
+}
+
+static inline uint64_t index_of(uint64_t number)
+{
+    return number & (((uint64_t)1 << TRACE_INDEX_BITS) - 1);
+}
+
+/* Taken from the map; 0 also for a block from before a fork. */
+static inline uint64_t take(const void *block)
+{
+    uint64_t number = blocks_take(block);
+    uint32_t thread = thread_of(number);
+    return number == 0 || thread < stream_first ? 0 : number;
+}
+
+static inline unsigned char *put_size(struct stream *stream, unsigned char *at,
+                                      enum trace_kind kind, size_t size)
+{
+    at = trace_put_field(at, kind, trace_zigzag((int64_t)(size - stream->size)));
+    stream->size = size;
+    return at;
+}
+
+/* In the file, threads count from the shared one, 0. */
+static inline uint32_t thread_in_file(uint32_t thread)
+{
+    return thread - stream_first;
+}
+
+static inline int64_t step_to(struct stream *stream, uint64_t index)
+{
+    int64_t step = (int64_t)(index - stream->other_index);
+    stream->other_index = index;
+    return step;
+}
+
+static inline void note_alloc(enum trace_kind kind, size_t size, const void *block)
+{
+    struct stream *stream = open_stream();
+    unsigned char *at = stream_place(stream);
+    if (likely(blocks_note(block, number_of(stream, stream->count)))) {
+        stream->count++;
+        at = put_size(stream, at, kind, size);
+    }
+    close_stream(stream, at);
+}
+
+static inline void note_aligned(size_t alignment, size_t size, const void *block)
+{
+    struct stream *stream = open_stream();
+    unsigned char *at = stream_place(stream);
+    if (likely(blocks_note(block, number_of(stream, stream->count)))) {
+        stream->count++;
+        at = put_size(stream, at, TRACE_ALIGNED, size);
+        *at++ = (unsigned char)(alignment > 1 ? 63 - __builtin_clzll(alignment) : 0);
+    }
+    close_stream(stream, at);
+}
+
+static inline void note_free(const void *block)
+{
+    uint64_t number = take(block);
+    if (unlikely(number == 0))
+        return;
+    struct stream *stream = open_stream();
+    unsigned char *at = stream_place(stream);
+    if (likely(thread_of(number) == stream->number)) {
+        at = trace_put_field(at, TRACE_FREE, stream->count - 1 - index_of(number));
+    } else {
+        at = trace_put_field(at, TRACE_FREE_OTHER, thread_in_file(thread_of(number)));
+        at = trace_put_number(at, trace_zigzag(step_to(stream, index_of(number))));
+    }
+    close_stream(stream, at);
+}
+
+/* number: the old block's. */
+static void note_realloc(uint64_t number, size_t size, const void *block)
+{
+    struct stream *stream = open_stream();
+    unsigned char *at = stream_place(stream);
+    uint64_t new_number = number_of(stream, stream->count);
+    bool is_own = thread_of(number) == stream->number;
+    if (likely(blocks_note(block, new_number))) {
+        at = put_size(stream, at, TRACE_REALLOC, size);
+        if (is_own) {
+            at = trace_put_number(at, (stream->count - 1 - index_of(number)) << 1);
+        } else {
+            at = trace_put_number(at, (uint64_t)thread_in_file(thread_of(number)) << 1 | 1);
+            at = trace_put_number(at, trace_zigzag(step_to(stream, index_of(number))));
+        }
+        stream->count++;
+    }
+    close_stream(stream, at);
+}
+
+/* ---- malloc and its family ------------------------------------------------------------------- */
+
+EXPORT void *malloc(size_t size)
+{
+    if (unlikely(!is_ready()))
+        return early_alloc(size);
+    if (unlikely(!enter()))
+        return next.malloc(size);
+    void *block = next.malloc(size);
+    if (likely(block != NULL))
+        note_alloc(TRACE_MALLOC, size, block);
+    leave();
+    return block;
+}
+
+EXPORT void free(void *pointer)
+{
+    if (pointer == NULL || is_early(pointer) || unlikely(!is_ready()))
+        return;
+    if (unlikely(!enter())) {
+        next.free(pointer);
+        return;
+    }
+    note_free(pointer);
+    next.free(pointer);
+    leave();
+}
+
+EXPORT void *calloc(size_t count, size_t size)
+{
+    if (unlikely(!is_ready()))
+        return size != 0 && count > sizeof early / size ? NULL : early_alloc(count * size);
+    if (unlikely(!enter()))
+        return next.calloc(count, size);
+    void *block = next.calloc(count, size);
+    if (likely(block != NULL))
+        note_alloc(TRACE_CALLOC, count * size, block);
+    leave();
+    return block;
+}
+
+static void *realloc_early(void *pointer, size_t size)
+{
+    size_t old_size;
+    memcpy(&old_size, (char *)pointer - MIN_ALIGNMENT, sizeof old_size);
+    void *block = malloc(size);
+    return block != NULL ? memcpy(block, pointer, min_size(old_size, size)) : NULL;
+}
+
+/* What the next realloc or reallocarray made of it. number: the old block's, 0 where it has none.
+ */
+static void note_result(uint64_t number, void *pointer, size_t size, void *block)
+{
+    if (block != NULL && number != 0) {
+        note_realloc(number, size, block);
+    } else if (block != NULL) {
+        note_alloc(TRACE_MALLOC, size, block);
+    } else if (number != 0) {
+        blocks_note(pointer, number); /* as it was */
+        if (size == 0)
+            note_free(pointer);
+    }
+}
+
+EXPORT void *realloc(void *pointer, size_t size)
+{
+    if (is_early(pointer))
+        return realloc_early(pointer, size);
+    if (unlikely(!is_ready()))
+        return early_alloc(size);
+    if (unlikely(!enter()))
+        return next.realloc(pointer, size);
+    uint64_t number = pointer != NULL ? take(pointer) : 0;
+    void *block = next.realloc(pointer, size);
+    note_result(number, pointer, size, block);
+    leave();
+    return block;
+}
+
+EXPORT void *reallocarray(void *pointer, size_t count, size_t size)
+{
+    if (is_early(pointer) || unlikely(!is_ready()) || next.reallocarray == NULL) {
+        if (!__builtin_mul_overflow(count, size, &size))
+            return realloc(pointer, size);
+        errno = ENOMEM;
+        return NULL;
+    }
+    if (unlikely(!enter()))
+        return next.reallocarray(pointer, count, size);
+    uint64_t number = pointer != NULL ? take(pointer) : 0;
+    void *block = next.reallocarray(pointer, count, size);
+    size_t bytes; /* one that wraps failed, and freed nothing */
+    note_result(number, pointer, __builtin_mul_overflow(count, size, &bytes) ? 1 : bytes, block);
+    leave();
+    return block;
+}
+
+/* ---- Aligned blocks -------------------------------------------------------------------------- */
+
+EXPORT int posix_memalign(void **pointer, size_t alignment, size_t size)
+{
+    if (unlikely(!is_ready()))
+        return ENOMEM;
+    if (unlikely(!enter()))
+        return next.posix_memalign(pointer, alignment, size);
+    int error = next.posix_memalign(pointer, alignment, size);
+    if (error == 0 && *pointer != NULL)
+        note_aligned(alignment, size, *pointer);
+    leave();
+    return error;
+}
+
+static void *aligned(void *(*call)(size_t, size_t), size_t alignment, size_t size)
+{
+    if (unlikely(!enter()))
+        return call(alignment, size);
+    void *block = call(alignment, size);
+    if (block != NULL)
+        note_aligned(alignment, size, block);
+    leave();
+    return block;
+}
+
+static void *page_aligned(void *(*call)(size_t), size_t size)
+{
+    if (unlikely(!enter()))
+        return call(size);
+    void *block = call(size);
+    if (block != NULL)
+        note_aligned((size_t)sysconf(_SC_PAGESIZE), size, block);
+    leave();
+    return block;
+}
+
+static void *nothing(void)
+{
+    errno = ENOMEM;
+    return NULL;
+}
+
+EXPORT void *memalign(size_t alignment, size_t size)
+{
+    return is_ready() ? aligned(next.memalign, alignment, size) : nothing();
+}
+
+EXPORT void *aligned_alloc(size_t alignment, size_t size)
+{
+    return is_ready() ? aligned(next.aligned_alloc, alignment, size) : nothing();
+}
+
+EXPORT void *valloc(size_t size)
+{
+    return is_ready() ? page_aligned(next.valloc, size) : nothing();
+}
+
+EXPORT void *pvalloc(size_t size)
+{
+    return is_ready() ? page_aligned(next.pvalloc, size) : nothing();
+}
+
+/* ---- operator new and delete ------------------------------------------------------------------
+ */
+
+/* The next definition of a form. C++ may have come with a plugin that is loaded for itself alone;
+ * where there is none at all, nobody calls these. */
+static void *find_operator(void *_Atomic *place, const char *name)
+{
+    /* Acquire and release: for what dlsym may have loaded. */
+    void *found = atomic_load_explicit(place, memory_order_acquire);
+    if (likely(found != NULL))
+        return found;
+    bool was_inside = recorder_self.inside;
+    recorder_self.inside = true;
+    found = dlsym(RTLD_NEXT, name);
+    static const char *const runtimes[] = {"libstdc++.so.6", "libc++.so.1"};
+    for (size_t i = 0; i < sizeof runtimes / sizeof *runtimes && found == NULL; i++) {
+        void *runtime = dlopen(runtimes[i], RTLD_LAZY | RTLD_NOLOAD);
+        if (runtime != NULL)
+            found = dlsym(runtime, name);
+    }
+    recorder_self.inside = was_inside;
+    if (found == NULL) {
+        text_warn("record: %s: no C++ runtime to pass it on to", name);
+        abort();
+    }
+    atomic_store_explicit(place, found, memory_order_release);
+    return found;
+}
+
+#define NEXT(name)                                                                                 \
+    ({                                                                                             \
+        static void *_Atomic place;                                                                \
+        (__typeof__(&name))find_operator(&place, #name);                                           \
+    })
+
+/* Also when the call throws. */
+static inline void leave_at_end(const bool *entered)
+{
+    if (*entered)
+        leave();
+}
+
+#define ENTERED const bool entered __attribute__((cleanup(leave_at_end))) = enter()
+
+#define NEW(name, size, alignment, parameters, arguments)                                          \
+    void *name parameters;                                                                         \
+    EXPORT void *name parameters                                                                   \
+    {                                                                                              \
+        ENTERED;                                                                                   \
+        void *block = NEXT(name) arguments;                                                        \
+        if (entered && block != NULL && (alignment) == 0)                                          \
+            note_alloc(TRACE_MALLOC, size, block);                                                 \
+        else if (entered && block != NULL)                                                         \
+            note_aligned(alignment, size, block);                                                  \
+        return block;                                                                              \
+    }
+
+#define DELETE(name, parameters, arguments)                                                        \
+    void name parameters;                                                                          \
+    EXPORT void name parameters                                                                    \
+    {                                                                                              \
+        ENTERED;                                                                                   \
+        if (entered && pointer != NULL)                                                            \
+            note_free(pointer);                                                                    \
+        NEXT(name) arguments;                                                                      \
+    }
+
+NEW(_Znwm, size, 0, (size_t size), (size))
+NEW(_Znam, size, 0, (size_t size), (size))
+NEW(_ZnwmRKSt9nothrow_t, size, 0, (size_t size, nothrow tag), (size, tag))
+NEW(_ZnamRKSt9nothrow_t, size, 0, (size_t size, nothrow tag), (size, tag))
+NEW(_ZnwmSt11align_val_t, size, alignment, (size_t size, size_t alignment), (size, alignment))
+NEW(_ZnamSt11align_val_t, size, alignment, (size_t size, size_t alignment), (size, alignment))
+NEW(_ZnwmSt11align_val_tRKSt9nothrow_t, size, alignment,
+    (size_t size, size_t alignment, nothrow tag), (size, alignment, tag))
+NEW(_ZnamSt11align_val_tRKSt9nothrow_t, size, alignment,
+    (size_t size, size_t alignment, nothrow tag), (size, alignment, tag))
+
+DELETE(_ZdlPv, (void *pointer), (pointer))
+DELETE(_ZdaPv, (void *pointer), (pointer))
+DELETE(_ZdlPvm, (void *pointer, size_t size), (pointer, size))
+DELETE(_ZdaPvm, (void *pointer, size_t size), (pointer, size))
+DELETE(_ZdlPvRKSt9nothrow_t, (void *pointer, nothrow tag), (pointer, tag))
+DELETE(_ZdaPvRKSt9nothrow_t, (void *pointer, nothrow tag), (pointer, tag))
+DELETE(_ZdlPvSt11align_val_t, (void *pointer, size_t alignment), (pointer, alignment))
+DELETE(_ZdaPvSt11align_val_t, (void *pointer, size_t alignment), (pointer, alignment))
+DELETE(_ZdlPvmSt11align_val_t, (void *pointer, size_t size, size_t alignment),
+       (pointer, size, alignment))
+DELETE(_ZdaPvmSt11align_val_t, (void *pointer, size_t size, size_t alignment),
+       (pointer, size, alignment))
+DELETE(_ZdlPvSt11align_val_tRKSt9nothrow_t, (void *pointer, size_t alignment, nothrow tag),
+       (pointer, alignment, tag))
+DELETE(_ZdaPvSt11align_val_tRKSt9nothrow_t, (void *pointer, size_t alignment, nothrow tag),
+       (pointer, alignment, tag))
+
+/* ---- The end --------------------------------------------------------------------------------- */
+
+static __attribute__((destructor)) void end_process(void)
+{
+    streams_end();
+}
+
+/* The ends that run no destructors. */
+EXPORT _Noreturn void _exit(int status)
+{
+    streams_end();
+    for (;;)
+        syscall(SYS_exit_group, status);
+}
+
+EXPORT _Noreturn void _Exit(int status)
+{
+    _exit(status);
+}

@@ -1,0 +1,366 @@
+#include "stream.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "text.h"
+
+/* Out of the way of programs that count on their descriptors' numbers, where that can be had. */
+static const int descriptor_floors[] = {900, 200, 0};
+
+#define SAVE_EVERY_US 1000000
+#define TIME_STEP_US 1000 /* finer ones are not written */
+
+static char base_path[4000]; /* of the first process's file */
+static char path[4032];      /* of this one's */
+static int descriptor = -1;  /* under file_mutex, as all of the file */
+static dev_t file_device;
+static ino_t file_node;
+static bool file_is_begun;
+static pthread_mutex_t file_mutex = PTHREAD_MUTEX_INITIALIZER;
+
+static pthread_mutex_t list_mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct stream *streams; /* all but the shared one; those that are here stay */
+static struct stream shared;
+static uint32_t last_number = 1;
+static pid_t home;
+static uint64_t begun_us;
+
+__thread struct recorder recorder_self;
+_Atomic int stream_state = STREAMS_NOT_READY;
+uint32_t stream_first = 1;
+_Atomic uint32_t stream_tick = 1;
+
+static uint64_t now_us(clockid_t clock)
+{
+    struct timespec now = {0, 0};
+    clock_gettime(clock, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+/* ---- The file -------------------------------------------------------------------------------- */
+
+static bool is_ours(int candidate)
+{
+    struct stat status;
+    return candidate >= 0 && fstat(candidate, &status) == 0 && status.st_dev == file_device &&
+           status.st_ino == file_node;
+}
+
+static int open_high(int flags)
+{
+    int low = open(path, flags | O_WRONLY | O_APPEND | O_CLOEXEC, 0666);
+    if (low < 0)
+        return -1;
+    for (size_t i = 0; i < sizeof descriptor_floors / sizeof *descriptor_floors; i++) {
+        int high = fcntl(low, F_DUPFD_CLOEXEC, descriptor_floors[i]);
+        if (high >= 0) {
+            close(low);
+            return high;
+        }
+    }
+    return low;
+}
+
+static bool write_all(const void *bytes, size_t length)
+{
+    const char *next = bytes;
+    while (length > 0) {
+        ssize_t written = write(descriptor, next, length);
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written <= 0)
+            return false;
+        next += written;
+        length -= (size_t)written;
+    }
+    return true;
+}
+
+static bool write_header(void)
+{
+    struct {
+        struct trace_header header;
+        char command[TRACE_COMMAND_MOST];
+    } start = {.header = {.magic = TRACE_MAGIC, .version = TRACE_VERSION}};
+    int words = open("/proc/self/cmdline", O_RDONLY | O_CLOEXEC);
+    ssize_t length = words < 0 ? 0 : read(words, start.command, sizeof start.command - 1);
+    if (words >= 0)
+        close(words);
+    if (length < 0)
+        length = 0;
+    start.header.size = (uint32_t)(sizeof start.header + (size_t)length);
+    start.header.started_us = now_us(CLOCK_REALTIME) - (now_us(CLOCK_MONOTONIC) - begun_us);
+    start.header.process = (uint32_t)home;
+    start.header.os_page = (uint32_t)sysconf(_SC_PAGESIZE);
+    return write_all(&start, start.header.size);
+}
+
+/* The first chunk of a process begins its file; one that an earlier program of the same process
+ * wrote, or an earlier process of that number, is gone then. */
+static bool begin_file(void)
+{
+    struct stat status;
+    file_is_begun = true;
+    descriptor = open_high(O_CREAT | O_TRUNC);
+    if (descriptor < 0 || fstat(descriptor, &status) != 0)
+        return false;
+    file_device = status.st_dev;
+    file_node = status.st_ino;
+    return write_header();
+}
+
+/* A chunk. Under file_mutex. When it cannot be written, nothing more is: the file ends here. */
+static void write_chunk(uint32_t thread, const unsigned char *bytes, size_t length)
+{
+    if (atomic_load_explicit(&stream_state, memory_order_relaxed) != STREAMS_ON || getpid() != home)
+        return;
+    bool done = file_is_begun || begin_file();
+    if (done && !is_ours(descriptor))
+        done = is_ours(descriptor = open_high(0));
+    struct trace_chunk chunk = {TRACE_CHUNK_MAGIC, thread, (uint32_t)length,
+                                trace_sum(thread, bytes, length)};
+    done = done && write_all(&chunk, sizeof chunk) && write_all(bytes, length);
+    if (!done) {
+        text_warn("record: %s: cannot be written any more; the trace ends here", path);
+        atomic_store_explicit(&stream_state, STREAMS_OFF, memory_order_relaxed);
+    }
+}
+
+/* ---- One stream ------------------------------------------------------------------------------ */
+
+/* Under its mutex. */
+static void save(struct stream *stream)
+{
+    /* Acquire: pairs with stream_wrote; the caller may be another thread. */
+    unsigned char *end = atomic_load_explicit(&stream->at, memory_order_acquire);
+    if (end == stream->saved)
+        return;
+    pthread_mutex_lock(&file_mutex);
+    write_chunk(stream->number - stream_first, stream->saved, (size_t)(end - stream->saved));
+    pthread_mutex_unlock(&file_mutex);
+    stream->saved = end;
+}
+
+/* By its owner, who may begin the buffer again. */
+static void save_own(struct stream *stream)
+{
+    bool is_shared = stream == &shared; /* its mutex is held already */
+    int saved_errno = errno;
+    if (!is_shared)
+        pthread_mutex_lock(&stream->mutex);
+    save(stream);
+    stream->saved = stream->buffer;
+    stream_wrote(stream, stream->buffer);
+    if (!is_shared)
+        pthread_mutex_unlock(&stream->mutex);
+    errno = saved_errno;
+}
+
+static void reset(struct stream *stream, uint32_t number)
+{
+    stream->count = stream->size = stream->other_index = 0;
+    stream->number = number;
+    stream->tick = 0;
+    stream->until_look = 1;
+    stream->until_tick = OPERATIONS_PER_TICK / OPERATIONS_PER_LOOK;
+    stream->time_us = 0;
+    stream->saved_us = now_us(CLOCK_MONOTONIC_COARSE) - begun_us;
+    stream->is_free = false;
+    stream->saved = stream->buffer;
+    stream_wrote(stream, stream->buffer);
+}
+
+cold unsigned char *stream_put_tick(struct stream *stream, uint32_t tick)
+{
+    unsigned char *at = atomic_load_explicit(&stream->at, memory_order_relaxed);
+    at = trace_put_field(at, TRACE_TICK, tick - stream->tick);
+    stream->tick = tick;
+    return at;
+}
+
+/* True where a tick's worth of operations is done. */
+static void advance_tick(void)
+{
+    atomic_fetch_add_explicit(&stream_tick, 1, memory_order_relaxed);
+}
+
+void stream_look(struct stream *stream)
+{
+    stream->until_look = OPERATIONS_PER_LOOK;
+    uint64_t time_us = now_us(CLOCK_MONOTONIC_COARSE) - begun_us;
+    unsigned char *at = atomic_load_explicit(&stream->at, memory_order_relaxed);
+    bool is_full = (size_t)(at - stream->buffer) > STREAM_BYTES - 2 * STREAM_SLACK;
+    if (is_full || time_us - stream->saved_us > SAVE_EVERY_US) {
+        save_own(stream);
+        stream->saved_us = time_us;
+        at = stream->buffer;
+    }
+    if (time_us - stream->time_us >= TIME_STEP_US) {
+        at = trace_put_field(at, TRACE_TIME, time_us - stream->time_us);
+        stream->time_us = time_us;
+        stream_wrote(stream, at);
+    }
+    if (--stream->until_tick == 0) {
+        stream->until_tick = OPERATIONS_PER_TICK / OPERATIONS_PER_LOOK;
+        advance_tick();
+    }
+}
+
+/* ---- All streams ----------------------------------------------------------------------------- */
+
+static struct stream *find_free(void)
+{
+    for (struct stream *stream = streams; stream != NULL; stream = stream->next)
+        if (stream->is_free)
+            return stream;
+    return NULL;
+}
+
+static struct stream *make_stream(void)
+{
+    struct stream *stream =
+        mmap(NULL, sizeof *stream, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (stream == MAP_FAILED)
+        return NULL;
+    pthread_mutex_init(&stream->mutex, NULL);
+    stream->next = streams;
+    streams = stream;
+    return stream;
+}
+
+struct stream *stream_join(void)
+{
+    struct stream *stream = NULL;
+    pthread_mutex_lock(&list_mutex);
+    if (last_number < stream_first + TRACE_THREADS_MOST - 1) {
+        stream = find_free();
+        if (stream == NULL)
+            stream = make_stream();
+    }
+    if (stream != NULL) {
+        advance_tick();
+        reset(stream, ++last_number);
+    }
+    pthread_mutex_unlock(&list_mutex);
+    return stream;
+}
+
+void stream_leave(struct stream *stream)
+{
+    save_own(stream);
+    advance_tick();
+    pthread_mutex_lock(&list_mutex);
+    stream->is_free = true;
+    pthread_mutex_unlock(&list_mutex);
+}
+
+struct stream *stream_lock_shared(void)
+{
+    pthread_mutex_lock(&shared.mutex);
+    return &shared;
+}
+
+void stream_unlock_shared(void)
+{
+    pthread_mutex_unlock(&shared.mutex);
+}
+
+void streams_end(void)
+{
+    if (!streams_are_on() || getpid() != home)
+        return;
+    pthread_mutex_lock(&shared.mutex);
+    save(&shared);
+    pthread_mutex_unlock(&shared.mutex);
+    pthread_mutex_lock(&list_mutex);
+    for (struct stream *stream = streams; stream != NULL; stream = stream->next) {
+        pthread_mutex_lock(&stream->mutex);
+        if (!stream->is_free)
+            save(stream);
+        pthread_mutex_unlock(&stream->mutex);
+    }
+    pthread_mutex_lock(&file_mutex);
+    write_chunk(TRACE_THREAD_END, NULL, 0);
+    atomic_store_explicit(&stream_state, STREAMS_OFF, memory_order_relaxed);
+    pthread_mutex_unlock(&file_mutex);
+    pthread_mutex_unlock(&list_mutex);
+}
+
+/* ---- Start and fork -------------------------------------------------------------------------- */
+
+static void name_file(bool is_first)
+{
+    if (is_first)
+        text_format(path, sizeof path, "%s", base_path);
+    else
+        text_format(path, sizeof path, "%s.%d", base_path, (int)home);
+}
+
+static void before_fork(void)
+{
+    pthread_mutex_lock(&shared.mutex);
+    pthread_mutex_lock(&list_mutex);
+    pthread_mutex_lock(&file_mutex);
+}
+
+static void after_fork(void)
+{
+    pthread_mutex_unlock(&file_mutex);
+    pthread_mutex_unlock(&list_mutex);
+    pthread_mutex_unlock(&shared.mutex);
+}
+
+/* What the parent has not saved yet is the parent's. Its blocks are not followed here: every
+ * stream begins again, under a number that is not the parent's. */
+static void in_child(void)
+{
+    pthread_mutex_init(&file_mutex, NULL);
+    pthread_mutex_init(&list_mutex, NULL);
+    pthread_mutex_init(&shared.mutex, NULL);
+    home = getpid();
+    if (descriptor >= 0 && is_ours(descriptor))
+        close(descriptor);
+    descriptor = -1;
+    file_is_begun = false;
+    name_file(false);
+    stream_first = ++last_number;
+    for (struct stream *stream = streams; stream != NULL; stream = stream->next) {
+        pthread_mutex_init(&stream->mutex, NULL);
+        stream->is_free = true;
+    }
+    reset(&shared, stream_first);
+    recorder_self.stream = NULL;
+}
+
+int streams_start(void)
+{
+    if (environ == NULL)
+        return STREAMS_NOT_READY;
+    recorder_self.inside = true; /* pthread_atfork may allocate */
+    pthread_mutex_lock(&list_mutex);
+    const char *file = getenv("EBB_RECORD_FILE"), *first = getenv("EBB_RECORD_PROCESS");
+    bool is_wanted = file != NULL && *file == '/' && strlen(file) < sizeof base_path;
+    if (atomic_load_explicit(&stream_state, memory_order_relaxed) == STREAMS_NOT_READY &&
+        is_wanted) {
+        home = getpid();
+        begun_us = now_us(CLOCK_MONOTONIC_COARSE);
+        strcpy(base_path, file);
+        name_file(first != NULL && strtol(first, NULL, 10) == home);
+        pthread_mutex_init(&shared.mutex, NULL);
+        reset(&shared, stream_first);
+        pthread_atfork(before_fork, after_fork, in_child);
+    }
+    /* Release: all of the above is there for who sees it. */
+    atomic_store_explicit(&stream_state, is_wanted ? STREAMS_ON : STREAMS_OFF,
+                          memory_order_release);
+    pthread_mutex_unlock(&list_mutex);
+    recorder_self.inside = false;
+    return atomic_load_explicit(&stream_state, memory_order_acquire);
+}
