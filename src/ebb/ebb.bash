@@ -9,7 +9,7 @@ _ebb() {
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]}
     COMPREPLY=()
     if [ "$COMP_CWORD" = 1 ]; then
-        COMPREPLY=($(compgen -W "run stat map top trim help --help --version" -- "$word"))
+        COMPREPLY=($(compgen -W "run stat map top trim record replay trace help --help --version" -- "$word"))
         return
     fi
     case ${COMP_WORDS[1]} in
@@ -54,7 +54,25 @@ _ebb() {
         *) [ "$before" = --wait ] || _ebb_processes "$word" ;;
         esac
         ;;
-    help) COMPREPLY=($(compgen -W "run stat map top trim help options status" -- "$word")) ;;
+    record)
+        case $word in
+        -*) COMPREPLY=($(compgen -W "-o --malloc" -- "$word")) ;;
+        *) COMPREPLY=($(compgen -f -c -- "$word")) ;;
+        esac
+        ;;
+    replay)
+        case $word in
+        -*) COMPREPLY=($(compgen -W "--verify --time --vs -n -o" -- "$word")) ;;
+        *) COMPREPLY=($(compgen -f -- "$word")) ;;
+        esac
+        ;;
+    trace)
+        case $word in
+        -*) COMPREPLY=($(compgen -W "-o" -- "$word")) ;;
+        *) COMPREPLY=($(compgen -f -- "$word")) ;;
+        esac
+        ;;
+    help) COMPREPLY=($(compgen -W "run stat map top trim record replay trace help options status" -- "$word")) ;;
     esac
 }
 

@@ -11,8 +11,15 @@ pid=
 trap '[ -z "$pid" ] || kill "$pid" 2>/dev/null || true; rm -rf "$scratch"' EXIT
 mkfifo "$scratch/fifo"
 
-start() {
+# Waited for: its id may soon be another one's.
+end() {
     [ -z "$pid" ] || kill "$pid" 2>/dev/null || true
+    [ -z "$pid" ] || wait "$pid" 2>/dev/null || true
+    pid=
+}
+
+start() {
+    end
     "$@" >"$scratch/fifo" &
     pid=$!
     read -r _ <"$scratch/fifo"
