@@ -229,7 +229,7 @@ static enum exit_status explain(const struct target *target, int error, bool sil
 enum exit_status target_open(struct target *target, pid_t pid, bool silent)
 {
     char path[64], probe;
-    *target = (struct target){.pid = pid};
+    *target = (struct target){.pid = pid, .silent = silent};
     read_name(target, "comm", target->name, sizeof target->name);
     snprintf(path, sizeof path, "/proc/%d/maps", (int)pid);
     FILE *maps = fopen(path, "re");

@@ -17,6 +17,8 @@ struct target {
     char name[32]; /* as the kernel has it, with nothing in it that a terminal might obey */
     uintptr_t root_at;
     struct root root;
+    char version[16]; /* the library's, tame */
+    bool silent;      /* nothing is said of what cannot be read */
 };
 
 /* The process id that text is, or 0 after a complaint in the name of a subcommand. */

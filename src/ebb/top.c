@@ -80,7 +80,7 @@ static struct rows look(const struct rows *before)
         struct target target;
         struct heap heap;
         if (target_open(&target, pids[i], true) != EXIT_DONE ||
-            !heap_read(&heap, &target, HEAP_TOTALS))
+            heap_read(&heap, &target, HEAP_TOTALS) != EXIT_DONE)
             continue;
         add_row(&rows, before, &target, &heap);
         heap_drop(&heap);

@@ -73,8 +73,9 @@ static enum exit_status trim_process(const struct target *target, unsigned secon
 {
     struct heap heap;
     struct purger_request request;
-    if (!heap_read(&heap, target, HEAP_TOTALS))
-        return EXIT_NO_PROCESS;
+    enum exit_status status = heap_read(&heap, target, HEAP_TOTALS);
+    if (status != EXIT_DONE)
+        return status;
     uint64_t begin_us = os_now_us();
     uint32_t number = read_request(target, &request) ? request.done + 1 : 0;
     if (number == 0 && !read_request(target, &request)) {
