@@ -371,18 +371,38 @@ size_t os_resident_bytes(void)
     return pages * os_page_size;
 }
 
-size_t os_peak_resident_bytes(void)
+static size_t kib_behind(const char *at)
 {
-    char text[4096];
-    static const char name[] = "VmHWM:";
-    if (os_read_file("/proc/self/status", text, sizeof text) == 0)
-        return 0;
-    const char *at = strstr(text, name);
     size_t kib = 0;
-    for (at = at != NULL ? at + sizeof name - 1 : ""; *at == ' ' || *at == '\t';)
+    while (*at == ' ' || *at == '\t')
         at++;
     for (; *at >= '0' && *at <= '9'; at++)
         kib = kib * 10 + (size_t)(*at - '0');
+    return kib;
+}
+
+/* In pieces, each of which begins with the last bytes of the one before: the list of the user's
+ * groups, which comes first, may be of any length. */
+size_t os_peak_resident_bytes(void)
+{
+    enum { OVERLAP = 64 }; /* more than the line that is looked for */
+    char text[2048];
+    static const char name[] = "\nVmHWM:";
+    size_t kib = 0, length;
+    int descriptor = os_open(OS_NO_DIRECTORY, "/proc/self/status", false);
+    for (uint64_t place = 0; descriptor >= 0; place += length - OVERLAP) {
+        length = os_read_at(descriptor, place, text, sizeof text - 1);
+        text[length] = '\0';
+        const char *at = strstr(text, name);
+        if (at != NULL && strchr(at + 1, '\n') != NULL) {
+            kib = kib_behind(at + sizeof name - 1);
+            break;
+        }
+        if (length <= OVERLAP)
+            break;
+    }
+    if (descriptor >= 0)
+        os_close(descriptor);
     return kib * KiB;
 }
 

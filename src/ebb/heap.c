@@ -485,7 +485,7 @@ static void read_counters(struct heap *heap, const struct target *target)
     stats->page_map = page_map.leaf_bytes;
     stats->resident = target_status_bytes(target, "VmRSS");
     stats->peak_resident = max_size(target_status_bytes(target, "VmHWM"), stats->resident);
-    heap->threads = target_status_bytes(target, "Threads") / KiB;
+    heap->threads = target_status(target, "Threads", 10);
 }
 
 static void read_options(struct heap *heap, const struct target *target)

@@ -28,7 +28,7 @@ static void name_thread(struct stats_page *page, int id, char *name, size_t capa
 static void print_page(const struct target *target, const struct heap *heap)
 {
     char title[128];
-    snprintf(title, sizeof title, "ebbmalloc %.15s, process %d (%s)", target->root.library,
+    snprintf(title, sizeof title, "ebbmalloc %s, process %d (%s)", target->version,
              (int)target->pid, target->name);
     struct stats_page page = {.title = title,
                               .stats = &heap->stats,
@@ -170,7 +170,7 @@ static void print_json(const struct target *target, const struct heap *heap)
     printf("{\n  \"pid\": %d,\n  \"name\": ", (int)target->pid);
     print_string(target->name);
     printf(",\n  \"version\": ");
-    print_string(target->root.library);
+    print_string(target->version);
     printf(",\n  \"threads\": %zu,\n  \"damaged_records\": %zu", heap->threads, heap->damaged);
     for (size_t i = 0; i < FIGURES; i++) {
         printf(",\n  \"%s\": ", figures[i].name);

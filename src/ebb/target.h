@@ -41,6 +41,9 @@ bool target_write(const struct target *target, uintptr_t at, const void *from, s
  */
 size_t target_read_file(const struct target *target, const char *name, char *text, size_t capacity);
 
+/* A number out of /proc/PID/status, 0 when it is not there. */
+uint64_t target_status(const struct target *target, const char *field, int base);
+
 /* A number of KiB out of /proc/PID/status, in bytes; 0 when it is not there. */
 size_t target_status_bytes(const struct target *target, const char *field);
 

@@ -33,11 +33,8 @@ static bool ask(const struct target *target, uint32_t number)
 /* The signal for statistics, if the process has set a handler for it; else it might end by it. */
 static int signal_of(const struct target *target, const struct heap *heap)
 {
-    char text[4096];
     int number = option_signal(heap->options.stats_signal);
-    target_read_file(target, "status", text, sizeof text);
-    const char *caught = strstr(text, "\nSigCgt:");
-    uint64_t set = caught == NULL ? 0 : strtoull(caught + strlen("\nSigCgt:"), NULL, 16);
+    uint64_t set = target_status(target, "SigCgt", 16);
     return number != 0 && (set >> (number - 1) & 1) ? number : 0;
 }
 
