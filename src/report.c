@@ -101,6 +101,7 @@ void report_write(enum report_place place)
     arenas_prepare(); /* it may be the program's first call */
     struct stats_detail *detail = stats_new_detail();
     stats_collect(&stats, detail);
+    stats_ask_kernel(&stats);
     write_page(&stats, detail, place);
     stats_drop_detail(detail);
 }
@@ -138,6 +139,7 @@ static int write_wanted(void *unused)
                 continue;
             struct visit visit = {.detail = stats_new_detail()};
             purger_visit(collect_in_visit, &visit);
+            stats_ask_kernel(&visit.stats);
             write_page(&visit.stats, visit.detail, REPORT_CHOSEN);
             stats_drop_detail(visit.detail);
         }
