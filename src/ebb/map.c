@@ -569,9 +569,9 @@ struct request {
 
 static void sleep_until(uint64_t ms)
 {
-    uint64_t now = os_now_us() / 1000;
-    if (ms > now)
-        usleep((useconds_t)(ms - now) * 1000);
+    struct timespec at = {(time_t)(ms / 1000), (long)(ms % 1000) * 1000000};
+    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL) == EINTR)
+        continue;
 }
 
 /* One look after the other; a process that ends in between ends the film. */
