@@ -38,13 +38,35 @@ static int signal_of(const struct target *target, const struct heap *heap)
     return number != 0 && (set >> (number - 1) & 1) ? number : 0;
 }
 
+/* Who ends ebb ends its waiting: the request must be taken back. */
+static volatile sig_atomic_t interrupted;
+
+static void interrupt(int number)
+{
+    interrupted = number;
+}
+
+static void watch_interrupts(void)
+{
+    struct sigaction action = {.sa_handler = interrupt};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+/* As if nobody had watched. */
+static void end_by(int number)
+{
+    signal(number, SIG_DFL);
+    raise(number);
+}
+
 /* The answer to the request of that number; false when there is none in time. */
 static bool wait_for_answer(const struct target *target, const struct heap *heap, uint32_t number,
                             unsigned seconds, struct purger_request *answer)
 {
     uint64_t begin_us = os_now_us(), now_us;
     bool signalled = false;
-    while (read_request(target, answer)) {
+    while (!interrupted && read_request(target, answer)) {
         now_us = os_now_us();
         if (answer->done == number)
             return true;
@@ -79,6 +101,7 @@ static enum exit_status trim_process(const struct target *target, unsigned secon
         complain("%d: the process has ended", (int)target->pid);
         return EXIT_NO_PROCESS;
     }
+    watch_interrupts();
     if (!ask(target, number)) {
         complain("%d (%s): not allowed to ask it", (int)target->pid, target->name);
         return EXIT_NOT_ALLOWED;
@@ -93,7 +116,10 @@ static enum exit_status trim_process(const struct target *target, unsigned secon
                before / KiB);
         return EXIT_DONE;
     }
-    ask(target, request.done); /* taken back */
+    if (read_request(target, &request))
+        ask(target, request.done); /* taken back */
+    if (interrupted)
+        end_by(interrupted);
     if (kill(target->pid, 0) != 0 || target_status_bytes(target, "VmSize") == 0) {
         complain("%d: the process has ended", (int)target->pid);
         return EXIT_NO_PROCESS;
