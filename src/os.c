@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -369,6 +370,36 @@ size_t os_resident_bytes(void)
     for (i++; i < length && text[i] >= '0' && text[i] <= '9'; i++)
         pages = pages * 10 + (size_t)(text[i] - '0');
     return pages * os_page_size;
+}
+
+bool os_identify(int descriptor, struct os_identity *identity)
+{
+    int saved = errno;
+    struct stat status;
+    bool known = fstat(descriptor, &status) == 0;
+    if (known)
+        *identity = (struct os_identity){status.st_dev, status.st_ino};
+    errno = saved;
+    return known;
+}
+
+static const uint64_t write_signals = (uint64_t)1 << (SIGPIPE - 1) | (uint64_t)1 << (SIGXFSZ - 1);
+
+void os_hold_write_signals(struct os_held_signals *held)
+{
+    syscall(SYS_rt_sigprocmask, SIG_BLOCK, &write_signals, &held->mask, sizeof held->mask);
+    held->pending = 0;
+    syscall(SYS_rt_sigpending, &held->pending, sizeof held->pending);
+}
+
+/* One that was pending before is the program's. */
+void os_drop_write_signals(const struct os_held_signals *held)
+{
+    uint64_t ours = write_signals & ~held->pending;
+    struct timespec none = {0, 0};
+    while (syscall(SYS_rt_sigtimedwait, &ours, NULL, &none, sizeof ours) > 0)
+        continue;
+    os_restore_signals(held->mask);
 }
 
 static size_t kib_behind(const char *at)
