@@ -116,6 +116,7 @@ EXPORT int API(malloc_info)(int flags, FILE *stream)
     arenas_prepare(); /* it may be the program's first call */
     struct stats_detail *detail = stats_new_detail();
     stats_collect(&stats, detail);
+    stats_ask_kernel(&stats);
     fprintf(stream,
             "<malloc version=\"ebbmalloc-" EBB_VERSION "\">\n"
             "<live small=\"%zu\" large=\"%zu\" huge=\"%zu\"/>\n"

@@ -60,8 +60,13 @@ static void in_parent(void)
     lone_leave(was_lone);
 }
 
+/* A signal for statistics that comes meanwhile waits until all is in its place: its handler starts
+ * a thread, on a stack that may be one of the parent's threads' still, for locks that are. */
 static void in_child(void)
 {
+    uint64_t signals;
+    os_block_signals(&signals);
+    report_enter_child(); /* before the child is home, for which that handler looks */
     os_move_home();
     arenas_enter_child();
     if (!was_lone)
@@ -70,7 +75,7 @@ static void in_child(void)
         _IO_list_resetlock();
     lone_leave(was_lone);
     purger_enter_child(was_lone);
-    report_enter_child();
+    os_restore_signals(signals);
 }
 
 /* The linker is told to have this run before all other libraries' constructors (-z initfirst), so

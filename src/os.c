@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -371,18 +372,68 @@ size_t os_resident_bytes(void)
     return pages * os_page_size;
 }
 
-size_t os_peak_resident_bytes(void)
+bool os_identify(int descriptor, struct os_identity *identity)
 {
-    char text[4096];
-    static const char name[] = "VmHWM:";
-    if (os_read_file("/proc/self/status", text, sizeof text) == 0)
-        return 0;
-    const char *at = strstr(text, name);
+    int saved = errno;
+    struct stat status;
+    bool known = fstat(descriptor, &status) == 0;
+    if (known)
+        *identity = (struct os_identity){status.st_dev, status.st_ino};
+    errno = saved;
+    return known;
+}
+
+static const uint64_t write_signals = (uint64_t)1 << (SIGPIPE - 1) | (uint64_t)1 << (SIGXFSZ - 1);
+
+void os_hold_write_signals(struct os_held_signals *held)
+{
+    syscall(SYS_rt_sigprocmask, SIG_BLOCK, &write_signals, &held->mask, sizeof held->mask);
+    held->pending = 0;
+    syscall(SYS_rt_sigpending, &held->pending, sizeof held->pending);
+}
+
+/* One that was pending before is the program's. */
+void os_drop_write_signals(const struct os_held_signals *held)
+{
+    uint64_t ours = write_signals & ~held->pending;
+    struct timespec none = {0, 0};
+    while (syscall(SYS_rt_sigtimedwait, &ours, NULL, &none, sizeof ours) > 0)
+        continue;
+    os_restore_signals(held->mask);
+}
+
+static size_t kib_behind(const char *at)
+{
     size_t kib = 0;
-    for (at = at != NULL ? at + sizeof name - 1 : ""; *at == ' ' || *at == '\t';)
+    while (*at == ' ' || *at == '\t')
         at++;
     for (; *at >= '0' && *at <= '9'; at++)
         kib = kib * 10 + (size_t)(*at - '0');
+    return kib;
+}
+
+/* In pieces, each of which begins with the last bytes of the one before: the list of the user's
+ * groups, which comes first, may be of any length. */
+size_t os_peak_resident_bytes(void)
+{
+    enum { OVERLAP = 64 }; /* more than the line that is looked for */
+    char text[2048];
+    static const char name[] = "\nVmHWM:";
+    size_t kib = 0, length;
+    int descriptor = os_open(OS_NO_DIRECTORY, "/proc/self/status", false);
+    for (uint64_t place = 0; descriptor >= 0; place += length - OVERLAP) {
+        length = os_read_at(descriptor, place, text, sizeof text - 1);
+        text[length] = '\0';
+        const char *at = strstr(text, name);
+        if (at != NULL && strchr(at + 1, '\n') != NULL) {
+            kib = kib_behind(at + sizeof name - 1);
+            break;
+        }
+        if (length <= OVERLAP)
+            break;
+    }
+    if (descriptor >= 0)
+        os_close(descriptor);
     return kib * KiB;
 }
 

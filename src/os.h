@@ -116,6 +116,20 @@ bool os_futex_wait_ms(_Atomic uint32_t *word, uint32_t value, uint64_t milliseco
 /* Writes all of it if it can, with write(2) alone. */
 void os_write(int descriptor, const char *text, size_t length);
 
+/* What a descriptor refers to; false when it is not open. Keeps errno. */
+struct os_identity {
+    uint64_t device, inode;
+};
+bool os_identify(int descriptor, struct os_identity *identity);
+
+/* Between these two, what is written into a pipe that nobody reads, or past the limit on the size
+ * of files, fails and sends the thread no signal. */
+struct os_held_signals {
+    uint64_t mask, pending; /* before */
+};
+void os_hold_write_signals(struct os_held_signals *held);
+void os_drop_write_signals(const struct os_held_signals *held);
+
 /* Files that the kernel makes, to be read: opens one below a directory that is open, or by its
  * absolute path with OS_NO_DIRECTORY; or a directory to start from. A descriptor, or negative.
  * These three keep errno. */

@@ -296,6 +296,7 @@ void purger_enter_child(bool was_lone)
     }
     atomic_store(&thread_state, THREAD_NONE);
     atomic_store(&stop, 0);
+    atomic_store(&purger_request.done, atomic_load(&purger_request.wanted)); /* it was the parent */
     /* The lone thread may hold the lock itself, further down its stack; other threads are no more.
      */
     if (!was_lone || lone_purger_swept())

@@ -60,13 +60,31 @@ static void find_thread_name(struct stats_page *page, int id, char *name, size_t
     read_name(path, name, capacity);
 }
 
+/* What stderr was at the start. A program that has closed it since may have a file of its own under
+ * that number, in which nobody wants a page that the program has not asked for. */
+static struct os_identity first_stderr;
+static bool has_first_stderr;
+
+static bool is_first_stderr(void)
+{
+    struct os_identity now;
+    return has_first_stderr && os_identify(2, &now) && now.device == first_stderr.device &&
+           now.inode == first_stderr.inode;
+}
+
+static const char *chosen_file(enum report_place place)
+{
+    return place == REPORT_STDERR ? NULL : (const char *)(uintptr_t)options.stats_file;
+}
+
+/* A descriptor, or negative. */
 static int open_place(enum report_place place)
 {
-    const char *path = (const char *)(uintptr_t)options.stats_file;
-    if (place == REPORT_STDERR || path == NULL)
-        return 2;
+    const char *path = chosen_file(place);
+    if (path == NULL)
+        return place == REPORT_STDERR || is_first_stderr() ? 2 : -1;
     int descriptor = os_open_to_append(path);
-    if (descriptor < 0)
+    if (descriptor < 0 && is_first_stderr())
         text_warn("EBBMALLOC_STATS_FILE=%s: cannot be written", path);
     return descriptor;
 }
@@ -91,7 +109,7 @@ static void write_page(const struct stats *stats, const struct stats_detail *det
     output.page.title = title;
     stats_write(&output.page);
     write_out(&output);
-    if (output.descriptor != 2)
+    if (chosen_file(place) != NULL) /* which may be number 2, if that was free */
         os_close(output.descriptor);
 }
 
@@ -101,6 +119,7 @@ void report_write(enum report_place place)
     arenas_prepare(); /* it may be the program's first call */
     struct stats_detail *detail = stats_new_detail();
     stats_collect(&stats, detail);
+    stats_ask_kernel(&stats);
     write_page(&stats, detail, place);
     stats_drop_detail(detail);
 }
@@ -138,6 +157,7 @@ static int write_wanted(void *unused)
                 continue;
             struct visit visit = {.detail = stats_new_detail()};
             purger_visit(collect_in_visit, &visit);
+            stats_ask_kernel(&visit.stats);
             write_page(&visit.stats, visit.detail, REPORT_CHOSEN);
             stats_drop_detail(visit.detail);
         }
@@ -164,7 +184,8 @@ void report_on_signal(int number)
     if (os_is_home() && become_writer() &&
         !os_thread_start(idle_writer(), write_wanted, "ebb-stats", &arena_self)) {
         atomic_store(&about, false);
-        text_warn("EBBMALLOC_STATS_SIGNAL: the kernel refuses a thread to write the page");
+        if (is_first_stderr())
+            text_warn("EBBMALLOC_STATS_SIGNAL: the kernel refuses a thread to write the page");
     }
     os_restore_signals(signals);
     errno = saved;
@@ -203,6 +224,7 @@ static __attribute__((constructor)) void begin(int argc, char **argv, char **var
     (void)argc, (void)argv, (void)variables;
     if (!asks_for_pages())
         return;
+    has_first_stderr = os_identify(2, &first_stderr);
     arenas_prepare();
     int number = option_signal(options.stats_signal);
     if (number != 0)
@@ -212,8 +234,12 @@ static __attribute__((constructor)) void begin(int argc, char **argv, char **var
 /* The last of all libraries' destructors, as the constructor is the first. */
 static __attribute__((destructor)) void end(void)
 {
-    if (options.stats == STATS_EXIT)
-        report_write(REPORT_CHOSEN);
+    struct os_held_signals held;
+    if (options.stats != STATS_EXIT)
+        return;
+    os_hold_write_signals(&held); /* the program's status is its own, whoever reads the page */
+    report_write(REPORT_CHOSEN);
+    os_drop_write_signals(&held);
 }
 
 #endif

@@ -23,8 +23,6 @@ static void ask_others(struct stats *stats)
 {
     struct purger_work work = purger_work();
     stats->page_map = atomic_load_explicit(&pagemap_books.leaf_bytes, memory_order_relaxed);
-    stats->resident = os_resident_bytes();
-    stats->peak_resident = max_size(os_peak_resident_bytes(), stats->resident);
     stats->peak_chunks = chunk_peak_bytes();
     stats->purged = purge_bytes();
     stats->purge_calls = purge_calls();
@@ -32,6 +30,12 @@ static void ask_others(struct stats *stats)
     stats->sweeps = work.sweeps;
     stats->sweeps_us = work.all_us;
     stats->longest_sweep_us = work.longest_us;
+}
+
+void stats_ask_kernel(struct stats *stats)
+{
+    stats->resident = os_resident_bytes();
+    stats->peak_resident = max_size(os_peak_resident_bytes(), stats->resident);
 }
 
 static void collect(struct stats *stats, struct stats_detail *detail)

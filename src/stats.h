@@ -74,11 +74,14 @@ struct stats_detail {
     struct stats_arena arena[];
 };
 
-/* detail: its room set and the rest zero; or NULL. */
+/* All but what the kernel counts. detail: its room set and the rest zero; or NULL. */
 void stats_collect(struct stats *stats, struct stats_detail *detail);
 
 /* The same by a thread of the library's own, which holds the sweep lock (purger_visit). */
 void stats_collect_as_visitor(struct stats *stats, struct stats_detail *detail);
+
+/* What the kernel counts, resident and peak_resident, for which files are read. */
+void stats_ask_kernel(struct stats *stats);
 
 /* Memory for the detail of all arenas there are and some more: mapped, not allocated. NULL when
  * refused. */

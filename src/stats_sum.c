@@ -68,8 +68,9 @@ void sum_arena(struct sums *sums, const struct arena *arena, bool owned)
     stats->cached += cached;
     sums->small_cached += small.bytes;
     sums->large_span_bytes += arena->large_bytes;
-    stats->large_live += less(arena->large_bytes, large.bytes);
-    stats->large_blocks += less(arena->large_spans, large.blocks);
+    sums->large_spans += arena->large_spans;
+    sums->large_cached += large.bytes;
+    sums->large_cached_blocks += large.blocks;
     stats->spans += arena->spans;
     stats->refills += arena->refills;
     stats->flushes += arena->flushes;
@@ -103,8 +104,9 @@ void sum_up(struct sums *sums)
     stats->metadata_spare = less(sums->meta_mapped, sums->meta_used);
     stats->small_live =
         less(sums->span_bytes, sums->large_span_bytes + sums->free_bytes + sums->small_cached);
-    stats->large_live += chunks->large_bytes;
-    stats->large_blocks += chunks->large_blocks;
+    /* Of the whole alone: a block may lie in another arena's cache than its span belongs to. */
+    stats->large_live = chunks->large_bytes + less(sums->large_span_bytes, sums->large_cached);
+    stats->large_blocks = chunks->large_blocks + less(sums->large_spans, sums->large_cached_blocks);
     stats->small_free =
         less(less(chunks->mapped_bytes, chunks->free_bytes),
              stats->small_live + stats->large_live + stats->cached + sums->hole_bytes);

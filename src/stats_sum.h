@@ -15,6 +15,7 @@ struct sums {
     struct stats *stats;         /* zero at first, but for the count of arenas */
     struct stats_detail *detail; /* or NULL; of arenas, as many as there is room for */
     size_t span_bytes, large_span_bytes, free_bytes, hole_bytes, lazy_bytes, small_cached;
+    size_t large_spans, large_cached, large_cached_blocks; /* counts, but for the second: bytes */
     /* Of these the caller sees to: */
     struct chunk_totals chunks;
     struct huge_totals huge;

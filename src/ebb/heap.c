@@ -22,13 +22,26 @@
 /* A cache holds no more blocks of a class than this. */
 #define CACHED_MOST 4096
 
-static void *need(void *memory)
+/* Arenas, one a thread; a process that claims more is not believed. */
+#define ARENAS_MOST 65536
+
+/* The kernel's count of resident bytes may lag behind by some pages for each processor. */
+#define RESIDENT_LAG (32 * MiB)
+
+/* Memory for what is read, or NULL: then nothing more is kept, and heap_read says so. */
+static void *get_memory(struct heap *heap, size_t size)
 {
-    if (memory == NULL) {
-        complain("out of memory");
-        exit(EXIT_FAILED);
-    }
+    void *memory = heap->starved ? NULL : calloc(1, size);
+    heap->starved |= memory == NULL;
     return memory;
+}
+
+/* How many records there can be: each has been written to, and so has a page of its own or a part
+ * of one that is resident or swapped out. (Address space says nothing: a process may reserve more
+ * of it than there is memory.) */
+static size_t most_records(const struct heap *heap, size_t size)
+{
+    return heap->resident_most / min_size(size, os_page_size);
 }
 
 /* A list that is followed, with no more records than there can be: true when `at` cannot be one of
@@ -49,12 +62,19 @@ static bool goes_astray(struct walk *walk, uintptr_t at, size_t most)
     return false;
 }
 
-/* An array that grows. */
-static void *grow(void *array, size_t count, size_t size)
+/* Makes room for one more in an array of so many, whose pointer is at `array`. It stays as it is
+ * when there is no memory for that. */
+static bool grow(struct heap *heap, void *array, size_t count, size_t size)
 {
-    if (count != 0 && (count < 64 || !is_power_of_two(count)))
-        return array;
-    return need(realloc(array, max_size(count * 2, 64) * size));
+    void *memory;
+    if (heap->starved || (count != 0 && (count < 64 || !is_power_of_two(count))))
+        return !heap->starved;
+    memcpy(&memory, array, sizeof memory);
+    memory = realloc(memory, max_size(count * 2, 64) * size);
+    heap->starved = memory == NULL;
+    if (memory != NULL)
+        memcpy(array, &memory, sizeof memory);
+    return !heap->starved;
 }
 
 static int compare_places(const void *a, const void *b)
@@ -101,34 +121,49 @@ static bool read_arena(struct heap *heap, const struct target *target, uintptr_t
     return true;
 }
 
-static void read_arenas(struct heap *heap, const struct target *target, struct sums *sums,
-                        struct arena **copies)
+/* Room in the detail for one arena more. */
+static bool grow_detail(struct heap *heap, struct sums *sums)
+{
+    struct stats_detail *detail = heap->detail;
+    if (detail->arenas < detail->room)
+        return true;
+    size_t room = max_size(2 * detail->room, 16);
+    detail = realloc(detail, sizeof *detail + room * sizeof detail->arena[0]);
+    heap->starved |= detail == NULL;
+    if (detail == NULL)
+        return false;
+    detail->room = room;
+    sums->detail = heap->detail = detail;
+    return true;
+}
+
+/* Into the sums one after the other; nothing is kept of them but where they are. */
+static void read_arenas(struct heap *heap, const struct target *target, struct sums *sums)
 {
     struct walk walk = {0, 0};
-    struct arena *arenas = NULL, *next;
-    size_t most = heap->address_space / sizeof *arenas;
-    size_t count = 0;
+    struct arena *copy = get_memory(heap, sizeof *copy), *next;
+    size_t most = min_size(most_records(heap, sizeof *copy), ARENAS_MOST);
+    sums->detail = heap->detail = get_memory(heap, sizeof *heap->detail);
     if (!target_read(target, (uintptr_t)target->root.arenas, &next, sizeof next))
         next = NULL;
-    while (next != NULL) {
+    while (next != NULL && !heap->starved) {
         uintptr_t at = (uintptr_t)next;
-        arenas = grow(arenas, count, sizeof *arenas);
-        heap->arena_places = grow(heap->arena_places, count, sizeof *heap->arena_places);
-        if (goes_astray(&walk, at, most) || !read_arena(heap, target, at, &arenas[count])) {
+        if (goes_astray(&walk, at, most) || !read_arena(heap, target, at, copy)) {
             heap->damaged++;
             break;
         }
-        heap->arena_places[count] = (struct heap_place){at, (uint32_t)count};
-        next = arenas[count++].next;
+        if (!grow_detail(heap, sums) ||
+            !grow(heap, &heap->arena_places, heap->arena_count, sizeof *heap->arena_places))
+            break;
+        heap->arena_places[heap->arena_count] =
+            (struct heap_place){at, (uint32_t)heap->arena_count};
+        heap->arena_count++;
+        sum_arena(sums, copy, true);
+        next = copy->next;
     }
-    heap->detail = need(calloc(1, sizeof *heap->detail + count * sizeof heap->detail->arena[0]));
-    heap->detail->room = count;
-    sums->detail = heap->detail;
-    for (size_t i = 0; i < count; i++)
-        sum_arena(sums, &arenas[i], true);
-    heap->stats.arenas = count - (count != 0); /* the last are the commons */
-    sort_places(heap->arena_places, count);
-    *copies = arenas;
+    heap->stats.arenas = heap->arena_count - (heap->arena_count != 0); /* the last: the commons */
+    sort_places(heap->arena_places, heap->arena_count);
+    free(copy);
 }
 
 /* ---- Chunks and spans ------------------------------------------------------------------------ */
@@ -145,15 +180,14 @@ struct finds {
     size_t count;
 };
 
-static void note_spans(struct finds *finds, const struct chunk *chunk, uint32_t index)
+static void note_spans(struct heap *heap, struct finds *finds, const struct chunk *chunk,
+                       uint32_t index)
 {
     uintptr_t last = 0;
     for (size_t page = 0; page < CHUNK_PAGES; page++) {
         uintptr_t at = (uintptr_t)chunk->spans[page];
-        if (at != 0 && at != last) {
-            finds->found = grow(finds->found, finds->count, sizeof *finds->found);
+        if (at != 0 && at != last && grow(heap, &finds->found, finds->count, sizeof *finds->found))
             finds->found[finds->count++] = (struct found){at, index, (uint16_t)page};
-        }
         last = at;
     }
 }
@@ -172,8 +206,9 @@ static void mark_free_pages(const struct buddy *buddy, uint64_t *free)
 
 static void keep_chunk(struct heap *heap, const struct chunk *copy)
 {
-    heap->chunks = grow(heap->chunks, heap->chunk_count, sizeof *heap->chunks);
-    heap->chunk_places = grow(heap->chunk_places, heap->chunk_count, sizeof *heap->chunk_places);
+    if (!grow(heap, &heap->chunks, heap->chunk_count, sizeof *heap->chunks) ||
+        !grow(heap, &heap->chunk_places, heap->chunk_count, sizeof *heap->chunk_places))
+        return;
     heap->chunk_places[heap->chunk_count] =
         (struct heap_place){(uintptr_t)copy->base, (uint32_t)heap->chunk_count};
     struct heap_chunk *chunk = &heap->chunks[heap->chunk_count++];
@@ -199,12 +234,12 @@ static void read_chunks(struct heap *heap, const struct target *target, enum hea
 {
     size_t seen = 0;
     size_t bytes = depth >= HEAP_SPANS ? sizeof(struct chunk) : offsetof(struct chunk, spans);
-    size_t records_most = heap->address_space / sizeof(struct chunk);
+    size_t records_most = most_records(heap, sizeof(struct chunk));
     struct walk walk = {0, 0};
-    struct chunk *next, *copy = need(malloc(sizeof *copy));
+    struct chunk *next, *copy = get_memory(heap, sizeof *copy);
     if (!target_read(target, (uintptr_t)target->root.chunks, &next, sizeof next))
         next = NULL;
-    for (; next != NULL; next = copy->next) {
+    for (; next != NULL && !heap->starved; next = copy->next) {
         if (goes_astray(&walk, (uintptr_t)next, records_most) ||
             !target_read(target, (uintptr_t)next, copy, bytes)) {
             heap->damaged++;
@@ -219,7 +254,7 @@ static void read_chunks(struct heap *heap, const struct target *target, enum hea
         }
         chunk_add(copy, &sums->chunks);
         if (depth >= HEAP_SPANS)
-            note_spans(finds, copy, (uint32_t)heap->chunk_count);
+            note_spans(heap, finds, copy, (uint32_t)heap->chunk_count);
         if (depth >= HEAP_PAGES)
             keep_chunk(heap, copy);
     }
@@ -233,16 +268,22 @@ static int compare_found(const void *a, const void *b)
     return (first->at > second->at) - (first->at < second->at);
 }
 
-static void keep_bits(struct heap *heap, struct heap_span *span, const char *free, size_t words)
+static bool keep_bits(struct heap *heap, struct heap_span *span, const char *free, size_t words)
 {
     if (heap->word_count + 2 * words > heap->word_room) {
-        heap->word_room = 2 * heap->word_room + 2 * WORDS_MOST;
-        heap->bits = need(realloc(heap->bits, heap->word_room * sizeof *heap->bits));
+        size_t room = 2 * heap->word_room + 2 * WORDS_MOST;
+        uint64_t *bits = realloc(heap->bits, room * sizeof *bits);
+        heap->starved |= bits == NULL;
+        if (bits == NULL)
+            return false;
+        heap->word_room = room;
+        heap->bits = bits;
     }
     span->bits = heap->word_count;
     memcpy(heap->bits + span->bits, free, words * sizeof *heap->bits);
     memset(heap->bits + span->bits + words, 0, words * sizeof *heap->bits);
     heap->word_count += 2 * words;
+    return true;
 }
 
 /* A span's record as it was read, if it can be one and is where it was said to be. */
@@ -259,11 +300,12 @@ static bool keep_span(struct heap *heap, const struct found *found, const char *
         copy.free_count > copy.capacity || sizeof copy + bitmap > size ||
         found->page + class->pages > CHUNK_PAGES)
         return false;
-    heap->spans = grow(heap->spans, heap->span_count, sizeof *heap->spans);
+    if (!grow(heap, &heap->spans, heap->span_count, sizeof *heap->spans))
+        return false;
     struct heap_span *span = &heap->spans[heap->span_count];
     *span = (struct heap_span){
         .at = found->at,
-        .arena = find_place(heap->arena_places, heap->detail->arenas, (uintptr_t)copy.owner),
+        .arena = find_place(heap->arena_places, heap->arena_count, (uintptr_t)copy.owner),
         .chunk = found->chunk,
         .page = found->page,
         .pages = class->pages,
@@ -273,8 +315,9 @@ static bool keep_span(struct heap *heap, const struct found *found, const char *
         .age = copy.age,
         .purged = copy.purged,
         .lazy = copy.lazy & copy.purged};
-    if (heap->wants_blocks)
-        keep_bits(heap, span, record + offsetof(struct span, free), class->words);
+    if (heap->wants_blocks &&
+        !keep_bits(heap, span, record + offsetof(struct span, free), class->words))
+        return false;
     chunk->span[found->page] = (uint32_t)heap->span_count++;
     return true;
 }
@@ -283,10 +326,10 @@ static bool keep_span(struct heap *heap, const struct found *found, const char *
 static void read_spans(struct heap *heap, const struct target *target, struct finds *finds)
 {
     size_t most = sizeof(struct span) + WORDS_MOST * sizeof(uint64_t);
-    char *buffer = need(malloc(READ_MOST + most));
+    char *buffer = get_memory(heap, READ_MOST + most);
     if (finds->count != 0)
         qsort(finds->found, finds->count, sizeof *finds->found, compare_found);
-    for (size_t first = 0, end; first < finds->count; first = end) {
+    for (size_t first = 0, end; first < finds->count && !heap->starved; first = end) {
         uintptr_t start = finds->found[first].at;
         for (end = first + 1; end < finds->count; end++)
             if (finds->found[end].at - finds->found[end - 1].at > READ_GAP ||
@@ -344,19 +387,23 @@ static void mark_cached(struct heap *heap, unsigned class, uintptr_t block)
     cached[index / 64] |= bit;
 }
 
-static void read_caches(struct heap *heap, const struct target *target, const struct arena *arenas)
+static void read_caches(struct heap *heap, const struct target *target)
 {
     uintptr_t blocks[CACHED_MOST];
-    for (size_t i = 0; i < heap->detail->arenas; i++) {
+    struct arena *copy = get_memory(heap, sizeof *copy);
+    for (size_t i = 0; i < heap->arena_count && !heap->starved; i++) {
+        if (!read_arena(heap, target, heap->arena_places[i].at, copy))
+            continue;
         for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++) {
-            size_t count = (size_t)(arenas[i].cache.bins[class].top - arenas[i].stacks[class]);
-            if (count == 0 || !target_read(target, (uintptr_t)arenas[i].stacks[class], blocks,
+            size_t count = (size_t)(copy->cache.bins[class].top - copy->stacks[class]);
+            if (count == 0 || !target_read(target, (uintptr_t)copy->stacks[class], blocks,
                                            count * sizeof *blocks))
                 continue;
             for (size_t block = 0; block < count; block++)
                 mark_cached(heap, class, blocks[block]);
         }
     }
+    free(copy);
 }
 
 /* ---- The rest -------------------------------------------------------------------------------- */
@@ -367,7 +414,7 @@ static void read_huge_list(struct heap *heap, const struct target *target,
     struct walk walk = {0, 0};
     struct huge copy;
     for (struct huge *next = list->first; next != NULL; next = copy.next) {
-        if (goes_astray(&walk, (uintptr_t)next, heap->address_space / PAGE_SIZE) ||
+        if (goes_astray(&walk, (uintptr_t)next, most_records(heap, sizeof copy)) ||
             !target_read(target, (uintptr_t)next, &copy, sizeof copy)) {
             heap->damaged++;
             return;
@@ -376,7 +423,8 @@ static void read_huge_list(struct heap *heap, const struct target *target,
             heap->damaged++;
             continue;
         }
-        heap->huge = grow(heap->huge, heap->huge_count, sizeof *heap->huge);
+        if (!grow(heap, &heap->huge, heap->huge_count, sizeof *heap->huge))
+            return;
         heap->huge[heap->huge_count++] =
             (struct heap_huge){copy.start, copy.mapped, kept, copy.freed_ms};
     }
@@ -402,13 +450,15 @@ static void read_huge(struct heap *heap, const struct target *target, enum heap_
 
 static void read_meta(struct heap *heap, const struct target *target, struct sums *sums)
 {
-    struct meta_books *books = need(calloc(1, sizeof *books));
-    if (target_read(target, (uintptr_t)target->root.meta, books, sizeof *books)) {
+    struct meta_books *books = get_memory(heap, sizeof *books);
+    if (books != NULL && target_read(target, (uintptr_t)target->root.meta, books, sizeof *books)) {
         sums->meta_used = books->used_bytes;
         sums->meta_mapped = books->mapped_bytes;
-        heap->region_count = min_size(books->region_count, META_REGIONS);
-        heap->regions = need(calloc(heap->region_count + 1, sizeof *heap->regions));
-        memcpy(heap->regions, books->regions, heap->region_count * sizeof *heap->regions);
+        size_t count = min_size(books->region_count, META_REGIONS);
+        heap->regions = get_memory(heap, (count + 1) * sizeof *heap->regions);
+        heap->region_count = heap->regions != NULL ? count : 0;
+        if (heap->regions != NULL)
+            memcpy(heap->regions, books->regions, count * sizeof *heap->regions);
     }
     free(books);
 }
@@ -435,7 +485,7 @@ static void read_counters(struct heap *heap, const struct target *target)
     stats->page_map = page_map.leaf_bytes;
     stats->resident = target_status_bytes(target, "VmRSS");
     stats->peak_resident = max_size(target_status_bytes(target, "VmHWM"), stats->resident);
-    heap->threads = target_status_bytes(target, "Threads") / KiB;
+    heap->threads = target_status(target, "Threads", 10);
 }
 
 static void read_options(struct heap *heap, const struct target *target)
@@ -498,34 +548,43 @@ static void ask_kernel(struct heap *heap, const struct target *target)
         close(books);
 }
 
-bool heap_read(struct heap *heap, const struct target *target, enum heap_depth depth)
+static enum exit_status give_up(struct heap *heap, const struct target *target,
+                                enum exit_status status, const char *why)
+{
+    if (!target->silent)
+        complain("%d: %s", (int)target->pid, why);
+    heap_drop(heap);
+    return status;
+}
+
+enum exit_status heap_read(struct heap *heap, const struct target *target, enum heap_depth depth)
 {
     *heap = (struct heap){.wants_blocks = depth >= HEAP_BLOCKS};
     struct sums sums = {.stats = &heap->stats};
     struct finds finds = {NULL, 0};
-    struct arena *arenas = NULL;
     os_init();
     heap->address_space = target_status_bytes(target, "VmSize");
-    read_arenas(heap, target, &sums, &arenas);
+    heap->resident_most =
+        target_status_bytes(target, "VmRSS") + target_status_bytes(target, "VmSwap") + RESIDENT_LAG;
+    read_arenas(heap, target, &sums);
     read_chunks(heap, target, depth, &sums, &finds);
     read_huge(heap, target, depth, &sums);
     read_meta(heap, target, &sums);
     read_counters(heap, target);
     read_options(heap, target);
-    sum_up(&sums);
     if (depth >= HEAP_SPANS)
         read_spans(heap, target, &finds);
     if (depth >= HEAP_BLOCKS)
-        read_caches(heap, target, arenas);
+        read_caches(heap, target);
+    free(finds.found);
+    if (heap->starved)
+        return give_up(heap, target, EXIT_FAILED, "out of memory for what it holds");
     if (depth >= HEAP_PAGES)
         ask_kernel(heap, target);
-    free(finds.found);
-    free(arenas);
-    if (heap->detail->arenas != 0 || heap->stats.resident != 0)
-        return true;
-    complain("%d: the process has ended", (int)target->pid);
-    heap_drop(heap);
-    return false;
+    sum_up(&sums);
+    if (heap->detail->arenas == 0 && heap->stats.resident == 0)
+        return give_up(heap, target, EXIT_NO_PROCESS, "the process has ended");
+    return EXIT_DONE;
 }
 
 void heap_drop(struct heap *heap)

@@ -67,7 +67,10 @@ struct heap {
         uintptr_t at;
         uint32_t index;
     } * arena_places, *chunk_places; /* by address: arenas' records, chunks' bases */
-    size_t address_space;            /* bytes that the process has mapped, as the kernel says */
+    size_t arena_count;
+    size_t address_space; /* bytes that the process has mapped, as the kernel says, */
+    size_t resident_most; /* … and has in memory or swapped out, at the most */
+    bool starved;         /* there was no memory for what was to be kept */
 };
 
 enum heap_depth {
@@ -77,8 +80,10 @@ enum heap_depth {
     HEAP_BLOCKS, /* and which of their blocks are free or lie in caches */
 };
 
-/* False after a complaint: there was nothing to be read, the process has ended for one. */
-bool heap_read(struct heap *heap, const struct target *target, enum heap_depth depth);
+/* EXIT_DONE, or what ebb should end with, after a complaint if the target is not a silent one: the
+ * process has ended, or holds more than there is memory to keep the records of. Then there is
+ * nothing to drop. */
+enum exit_status heap_read(struct heap *heap, const struct target *target, enum heap_depth depth);
 
 void heap_drop(struct heap *heap);
 

@@ -569,9 +569,9 @@ struct request {
 
 static void sleep_until(uint64_t ms)
 {
-    uint64_t now = os_now_us() / 1000;
-    if (ms > now)
-        usleep((useconds_t)(ms - now) * 1000);
+    struct timespec at = {(time_t)(ms / 1000), (long)(ms % 1000) * 1000000};
+    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL) == EINTR)
+        continue;
 }
 
 /* One look after the other; a process that ends in between ends the film. */
@@ -581,8 +581,9 @@ static enum exit_status film(const struct request *request, const struct target 
     struct bytes spans = {NULL, 0, 0};
     struct heap heap;
     uint64_t begin_ms = os_now_us() / 1000, taken = 0;
-    if (!heap_read(&heap, target, HEAP_BLOCKS))
-        return EXIT_NO_PROCESS;
+    enum exit_status status = heap_read(&heap, target, HEAP_BLOCKS);
+    if (status != EXIT_DONE)
+        return status;
     if (!request->svg)
         write_begin(target, file);
     for (;;) {
@@ -598,7 +599,7 @@ static enum exit_status film(const struct request *request, const struct target 
             break;
         struct heap next;
         sleep_until(begin_ms + taken * request->every_ms);
-        if (!heap_read(&next, target, HEAP_BLOCKS))
+        if (heap_read(&next, target, HEAP_BLOCKS) != EXIT_DONE)
             break;
         heap_drop(&heap);
         heap = next;

@@ -28,7 +28,7 @@ static void name_thread(struct stats_page *page, int id, char *name, size_t capa
 static void print_page(const struct target *target, const struct heap *heap)
 {
     char title[128];
-    snprintf(title, sizeof title, "ebbmalloc %.15s, process %d (%s)", target->root.library,
+    snprintf(title, sizeof title, "ebbmalloc %s, process %d (%s)", target->version,
              (int)target->pid, target->name);
     struct stats_page page = {.title = title,
                               .stats = &heap->stats,
@@ -170,7 +170,7 @@ static void print_json(const struct target *target, const struct heap *heap)
     printf("{\n  \"pid\": %d,\n  \"name\": ", (int)target->pid);
     print_string(target->name);
     printf(",\n  \"version\": ");
-    print_string(target->root.library);
+    print_string(target->version);
     printf(",\n  \"threads\": %zu,\n  \"damaged_records\": %zu", heap->threads, heap->damaged);
     for (size_t i = 0; i < FIGURES; i++) {
         printf(",\n  \"%s\": ", figures[i].name);
@@ -194,19 +194,26 @@ static void print_json(const struct target *target, const struct heap *heap)
     printf("\n  }\n}\n");
 }
 
+/* All that is kept of each process. */
+struct total {
+    pid_t pid;
+    char name[32];
+    struct stats stats;
+};
+
 /* The format of text files that node_exporter collects, all processes by figure:
  * https://prometheus.io/docs/instrumenting/exposition_formats */
-static void print_prometheus(const struct target *targets, const struct heap *heaps, size_t count)
+static void print_prometheus(const struct total *totals, size_t count)
 {
     for (size_t i = 0; i < FIGURES && count != 0; i++) {
         const struct figure *figure = &figures[i];
         printf("# HELP ebbmalloc_%s %s\n# TYPE ebbmalloc_%s %s\n", figure->name, figure->what,
                figure->name, figure->is_counter ? "counter" : "gauge");
         for (size_t process = 0; process < count; process++) {
-            printf("ebbmalloc_%s{pid=\"%d\",name=", figure->name, (int)targets[process].pid);
-            print_string(targets[process].name);
+            printf("ebbmalloc_%s{pid=\"%d\",name=", figure->name, (int)totals[process].pid);
+            print_string(totals[process].name);
             printf("} ");
-            print_figure(figure, &heaps[process].stats);
+            print_figure(figure, &totals[process].stats);
             putchar('\n');
         }
     }
@@ -228,8 +235,9 @@ static enum exit_status show(pid_t pid, enum form form)
     enum exit_status status = target_open(&target, pid, false);
     if (status != EXIT_DONE)
         return status;
-    if (!heap_read(&heap, &target, depth_of(form)))
-        return EXIT_NO_PROCESS;
+    status = heap_read(&heap, &target, depth_of(form));
+    if (status != EXIT_DONE)
+        return status;
     if (form == FORM_JSON)
         print_json(&target, &heap);
     else if (form == FORM_WHY)
@@ -240,36 +248,65 @@ static enum exit_status show(pid_t pid, enum form form)
     return EXIT_DONE;
 }
 
+static enum exit_status read_total(pid_t pid, bool silent, struct total *total)
+{
+    struct target target;
+    struct heap heap;
+    enum exit_status status = target_open(&target, pid, silent);
+    if (status == EXIT_DONE)
+        status = heap_read(&heap, &target, HEAP_TOTALS);
+    if (status != EXIT_DONE)
+        return status;
+    total->pid = pid;
+    memcpy(total->name, target.name, sizeof total->name);
+    total->stats = heap.stats;
+    heap_drop(&heap);
+    return EXIT_DONE;
+}
+
+/* Those of the list, into an array for free(3); NULL after a complaint. */
+static pid_t *parse_pids(char **pids, size_t count)
+{
+    pid_t *all = calloc(count, sizeof *all);
+    if (all == NULL)
+        complain("out of memory");
+    for (size_t i = 0; i < count && all != NULL; i++) {
+        all[i] = target_parse("stat", pids[i]);
+        if (all[i] == 0) {
+            free(all);
+            return NULL;
+        }
+    }
+    return all;
+}
+
 /* Those of the list that are there; all that are on the library when it is empty. */
 static enum exit_status show_prometheus(char **pids)
 {
-    pid_t *all = NULL;
+    pid_t *all;
     size_t count = 0, shown_count = 0;
-    if (*pids == NULL)
-        count = target_list(&all);
-    else
-        for (; pids[count] != NULL; count++) {
-            all = realloc(all, (count + 1) * sizeof *all);
-            all[count] = target_parse("stat", pids[count]);
-            if (all[count] == 0)
-                return EXIT_USAGE;
-        }
-    struct target *targets = calloc(count + 1, sizeof *targets);
-    struct heap *heaps = calloc(count + 1, sizeof *heaps);
+    bool listed = *pids != NULL;
     enum exit_status worst = EXIT_DONE;
-    for (size_t i = 0; i < count; i++) {
-        enum exit_status status = target_open(&targets[shown_count], all[i], *pids == NULL);
-        if (status == EXIT_DONE &&
-            heap_read(&heaps[shown_count], &targets[shown_count], HEAP_TOTALS))
-            shown_count++;
-        else if (*pids != NULL)
-            worst = status == EXIT_DONE ? EXIT_NO_PROCESS : status;
+    while (pids[count] != NULL)
+        count++;
+    if (!listed)
+        count = target_list(&all);
+    else if ((all = parse_pids(pids, count)) == NULL)
+        return EXIT_USAGE;
+    struct total *totals = calloc(count + 1, sizeof *totals);
+    if (totals == NULL) {
+        complain("out of memory");
+        count = 0;
+        worst = EXIT_FAILED;
     }
-    print_prometheus(targets, heaps, shown_count);
-    for (size_t i = 0; i < shown_count; i++)
-        heap_drop(&heaps[i]);
-    free(targets);
-    free(heaps);
+    for (size_t i = 0; i < count; i++) {
+        enum exit_status status = read_total(all[i], !listed, &totals[shown_count]);
+        shown_count += status == EXIT_DONE;
+        if (status != EXIT_DONE && listed)
+            worst = status;
+    }
+    print_prometheus(totals, shown_count);
+    free(totals);
     free(all);
     return worst;
 }

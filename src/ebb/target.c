@@ -61,8 +61,10 @@ bool target_write(const struct target *target, uintptr_t at, const void *from, s
     return process_vm_writev(target->pid, &local, 1, &remote, 1, 0) == (ssize_t)size;
 }
 
-static size_t read_file(const char *path, char *text, size_t capacity)
+size_t target_read_file(const struct target *target, const char *name, char *text, size_t capacity)
 {
+    char path[128];
+    snprintf(path, sizeof path, "/proc/%d/%s", (int)target->pid, name);
     int descriptor = open(path, O_RDONLY | O_CLOEXEC);
     ssize_t length = descriptor < 0 ? 0 : read(descriptor, text, capacity - 1);
     if (descriptor >= 0)
@@ -71,20 +73,28 @@ static size_t read_file(const char *path, char *text, size_t capacity)
     return length > 0 ? (size_t)length : 0;
 }
 
-size_t target_read_file(const struct target *target, const char *name, char *text, size_t capacity)
+/* Line by line: the one with the user's groups may be of any length. */
+uint64_t target_status(const struct target *target, const char *field, int base)
 {
-    char path[128];
-    snprintf(path, sizeof path, "/proc/%d/%s", (int)target->pid, name);
-    return read_file(path, text, capacity);
+    char path[64], *line = NULL;
+    size_t capacity = 0, length = strlen(field);
+    uint64_t value = 0;
+    snprintf(path, sizeof path, "/proc/%d/status", (int)target->pid);
+    FILE *file = fopen(path, "re");
+    while (file != NULL && getline(&line, &capacity, file) > 0)
+        if (strncmp(line, field, length) == 0 && line[length] == ':') {
+            value = strtoull(line + length + 1, NULL, base);
+            break;
+        }
+    free(line);
+    if (file != NULL)
+        fclose(file);
+    return value;
 }
 
 size_t target_status_bytes(const struct target *target, const char *field)
 {
-    char text[4096], name[32];
-    target_read_file(target, "status", text, sizeof text);
-    snprintf(name, sizeof name, "\n%s:", field);
-    const char *at = strstr(text, name);
-    return at == NULL ? 0 : strtoull(at + strlen(name), NULL, 10) * KiB;
+    return target_status(target, field, 10) * KiB;
 }
 
 static void read_name(const struct target *target, const char *file, char *name, size_t capacity)
@@ -229,7 +239,7 @@ static enum exit_status explain(const struct target *target, int error, bool sil
 enum exit_status target_open(struct target *target, pid_t pid, bool silent)
 {
     char path[64], probe;
-    *target = (struct target){.pid = pid};
+    *target = (struct target){.pid = pid, .silent = silent};
     read_name(target, "comm", target->name, sizeof target->name);
     snprintf(path, sizeof path, "/proc/%d/maps", (int)pid);
     FILE *maps = fopen(path, "re");
@@ -245,12 +255,10 @@ enum exit_status target_open(struct target *target, pid_t pid, bool silent)
     if (!target_read(target, target->root_at, &target->root, sizeof target->root))
         return explain(target, 0, silent);
     const struct root *root = &target->root;
-    char version[sizeof root->library];
-    text_format(version, sizeof version, "%s", "");
     if (memcmp(root->magic, ROOT_MAGIC, sizeof root->magic) == 0 &&
         memchr(root->library, '\0', sizeof root->library) != NULL)
-        text_tame(version, sizeof version, root->library);
-    if (*version == '\0')
+        text_tame(target->version, sizeof target->version, root->library);
+    if (*target->version == '\0')
         return refuse(EXIT_OTHER_BUILD, silent,
                       "%d (%s): its ebbmalloc's records are damaged, or of an unknown kind",
                       (int)pid, target->name);
@@ -258,6 +266,6 @@ enum exit_status target_open(struct target *target, pid_t pid, bool silent)
         return refuse(EXIT_OTHER_BUILD, silent,
                       "%d (%s): runs on another build of ebbmalloc (%s); use the ebb that came "
                       "with it",
-                      (int)pid, target->name, version);
+                      (int)pid, target->name, target->version);
     return EXIT_DONE;
 }

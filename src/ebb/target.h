@@ -17,6 +17,8 @@ struct target {
     char name[32]; /* as the kernel has it, with nothing in it that a terminal might obey */
     uintptr_t root_at;
     struct root root;
+    char version[16]; /* the library's, tame */
+    bool silent;      /* nothing is said of what cannot be read */
 };
 
 /* The process id that text is, or 0 after a complaint in the name of a subcommand. */
@@ -38,6 +40,9 @@ bool target_write(const struct target *target, uintptr_t at, const void *from, s
 /* Reads a small file below /proc/PID; returns its length, 0 when it cannot be read. A zero follows.
  */
 size_t target_read_file(const struct target *target, const char *name, char *text, size_t capacity);
+
+/* A number out of /proc/PID/status, 0 when it is not there. */
+uint64_t target_status(const struct target *target, const char *field, int base);
 
 /* A number of KiB out of /proc/PID/status, in bytes; 0 when it is not there. */
 size_t target_status_bytes(const struct target *target, const char *field);

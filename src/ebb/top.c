@@ -1,6 +1,7 @@
 /* top.c: `ebb top`: all processes on the library that the user may look at, a line for each,
  * refreshed in place on a terminal.
  */
+#include <errno.h>
 #include <locale.h>
 #include <poll.h>
 #include <signal.h>
@@ -80,7 +81,7 @@ static struct rows look(const struct rows *before)
         struct target target;
         struct heap heap;
         if (target_open(&target, pids[i], true) != EXIT_DONE ||
-            !heap_read(&heap, &target, HEAP_TOTALS))
+            heap_read(&heap, &target, HEAP_TOTALS) != EXIT_DONE)
             continue;
         add_row(&rows, before, &target, &heap);
         heap_drop(&heap);
@@ -210,32 +211,40 @@ static void print_rows(struct rows *rows, const struct look_and_feel *feel)
  */
 
 static struct termios saved;
+static bool taken;
 static volatile sig_atomic_t ended;
 
+/* Whoever would stop it on a terminal ends it: nothing is lost by that. */
 static void end(int number)
 {
     (void)number;
     ended = 1;
 }
 
+static void give_terminal_back(void)
+{
+    if (!taken)
+        return;
+    taken = false;
+    fputs("\x1b[?25h\x1b[?1049l", stdout);
+    fflush(stdout);
+    tcsetattr(STDIN_FILENO, TCSANOW, &saved);
+}
+
 static void take_terminal(void)
 {
+    static const int signals[] = {SIGINT, SIGTERM, SIGQUIT, SIGHUP, SIGTSTP};
     struct termios raw;
     struct sigaction action = {.sa_handler = end};
+    atexit(give_terminal_back);
+    taken = true;
     tcgetattr(STDIN_FILENO, &saved);
     raw = saved;
     raw.c_lflag &= (tcflag_t) ~(ICANON | ECHO);
     tcsetattr(STDIN_FILENO, TCSANOW, &raw);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
+        sigaction(signals[i], &action, NULL);
     fputs("\x1b[?1049h\x1b[?25l", stdout); /* another screen, no cursor */
-}
-
-static void give_terminal_back(void)
-{
-    fputs("\x1b[?25h\x1b[?1049l", stdout);
-    fflush(stdout);
-    tcsetattr(STDIN_FILENO, TCSANOW, &saved);
 }
 
 /* Until the next look is due; a key may change the order, which shows at once, or end it all. */
@@ -243,8 +252,11 @@ static bool wait_for_key(int milliseconds)
 {
     struct pollfd keys = {STDIN_FILENO, POLLIN, 0};
     char key;
-    if (poll(&keys, 1, milliseconds) <= 0 || read(STDIN_FILENO, &key, 1) != 1)
+    if (poll(&keys, 1, milliseconds) <= 0)
         return true;
+    ssize_t length = read(STDIN_FILENO, &key, 1);
+    if (length != 1) /* a terminal that is no more, unless a signal came */
+        return length < 0 && errno == EINTR;
     for (int i = 0; i < COLUMNS; i++)
         if (columns[i].key == key)
             sort_by = (enum sort)i;

@@ -33,12 +33,31 @@ static bool ask(const struct target *target, uint32_t number)
 /* The signal for statistics, if the process has set a handler for it; else it might end by it. */
 static int signal_of(const struct target *target, const struct heap *heap)
 {
-    char text[4096];
     int number = option_signal(heap->options.stats_signal);
-    target_read_file(target, "status", text, sizeof text);
-    const char *caught = strstr(text, "\nSigCgt:");
-    uint64_t set = caught == NULL ? 0 : strtoull(caught + strlen("\nSigCgt:"), NULL, 16);
+    uint64_t set = target_status(target, "SigCgt", 16);
     return number != 0 && (set >> (number - 1) & 1) ? number : 0;
+}
+
+/* Who ends ebb ends its waiting: the request must be taken back. */
+static volatile sig_atomic_t interrupted;
+
+static void interrupt(int number)
+{
+    interrupted = number;
+}
+
+static void watch_interrupts(void)
+{
+    struct sigaction action = {.sa_handler = interrupt};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+/* As if nobody had watched. */
+static void end_by(int number)
+{
+    signal(number, SIG_DFL);
+    raise(number);
 }
 
 /* The answer to the request of that number; false when there is none in time. */
@@ -47,7 +66,7 @@ static bool wait_for_answer(const struct target *target, const struct heap *heap
 {
     uint64_t begin_us = os_now_us(), now_us;
     bool signalled = false;
-    while (read_request(target, answer)) {
+    while (!interrupted && read_request(target, answer)) {
         now_us = os_now_us();
         if (answer->done == number)
             return true;
@@ -73,14 +92,16 @@ static enum exit_status trim_process(const struct target *target, unsigned secon
 {
     struct heap heap;
     struct purger_request request;
-    if (!heap_read(&heap, target, HEAP_TOTALS))
-        return EXIT_NO_PROCESS;
+    enum exit_status status = heap_read(&heap, target, HEAP_TOTALS);
+    if (status != EXIT_DONE)
+        return status;
     uint64_t begin_us = os_now_us();
     uint32_t number = read_request(target, &request) ? request.done + 1 : 0;
     if (number == 0 && !read_request(target, &request)) {
         complain("%d: the process has ended", (int)target->pid);
         return EXIT_NO_PROCESS;
     }
+    watch_interrupts();
     if (!ask(target, number)) {
         complain("%d (%s): not allowed to ask it", (int)target->pid, target->name);
         return EXIT_NOT_ALLOWED;
@@ -95,7 +116,10 @@ static enum exit_status trim_process(const struct target *target, unsigned secon
                before / KiB);
         return EXIT_DONE;
     }
-    ask(target, request.done); /* taken back */
+    if (read_request(target, &request))
+        ask(target, request.done); /* taken back */
+    if (interrupted)
+        end_by(interrupted);
     if (kill(target->pid, 0) != 0 || target_status_bytes(target, "VmSize") == 0) {
         complain("%d: the process has ended", (int)target->pid);
         return EXIT_NO_PROCESS;

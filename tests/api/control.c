@@ -2,6 +2,7 @@
 #include "support.h"
 
 #include <malloc.h>
+#include <pthread.h>
 #include <sys/mman.h>
 
 /* Deprecated in favour of mallinfo2, and still what most programs call. */
@@ -237,6 +238,35 @@ static void mallinfo2_follows_large_and_huge_blocks_within_13_percent(void **sta
     }
 }
 
+enum { passed_count = 4 };
+static void *passed[2][passed_count];
+
+static void *take_blocks(void *unused)
+{
+    for (int i = 0; i < passed_count; i++) {
+        passed[0][i] = malloc(1000000);
+        passed[1][i] = malloc(200000);
+    }
+    return unused;
+}
+
+/* They lie in the cache of the one thread then, and their spans are the other one's. */
+static void large_blocks_freed_by_another_thread_are_not_live(void **state)
+{
+    (void)state;
+    skip_on_other_malloc();
+    pthread_t taker;
+    const size_t before = used_bytes();
+    assert_int_equal(pthread_create(&taker, NULL, take_blocks, NULL), 0);
+    assert_int_equal(pthread_join(taker, NULL), 0);
+    for (int i = 0; i < passed_count; i++) {
+        assert_true(passed[0][i] != NULL && passed[1][i] != NULL);
+        free(passed[0][i]);
+        free(passed[1][i]);
+    }
+    assert_in_range(used_bytes(), 0, before + 64 * KIB);
+}
+
 static void mallinfo2_parts_make_no_more_than_the_whole(void **state)
 {
     (void)state;
@@ -407,6 +437,7 @@ int main(int argument_count, char **arguments)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(mallinfo2_uordblks_follows_small_blocks_within_13_percent),
         cmocka_unit_test(mallinfo2_follows_large_and_huge_blocks_within_13_percent),
+        cmocka_unit_test(large_blocks_freed_by_another_thread_are_not_live),
         cmocka_unit_test(mallinfo2_parts_make_no_more_than_the_whole),
         cmocka_unit_test(mallinfo_says_the_same_as_mallinfo2),
         cmocka_unit_test(malloc_info_refuses_options),

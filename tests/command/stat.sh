@@ -202,6 +202,45 @@ END
     expect_complaint "ebb: $pid (known-heap): not allowed to read its memory*"
 }
 
+# What the process says of itself is not trusted: it is shown without what a terminal would obey.
+a_hostile_version_is_shown_tame() {
+    python3 - "$EBB_LIB" "$scratch/other.so" <<'END'
+import sys
+data = bytearray(open(sys.argv[1], "rb").read())
+place = data.index(b"ebbmalloc root\n\0") + 16
+data[place:place + 16] = b'1"\\\x1b]0;x\a\n'.ljust(16, b"\0")
+open(sys.argv[2], "wb").write(data)
+END
+    LD_PRELOAD=$scratch/other.so "$heap" waits >"$scratch/fifo" &
+    started+=($!)
+    read -r _ <"$scratch/fifo"
+    expect_run 0 "$ebb" stat $!
+    [ "$(head -n 1 "$scratch/out")" = "ebbmalloc 1\"\\?]0;x??, process $! (known-heap)" ] ||
+        fail "shown: $(head -n 1 "$scratch/out" | cat -v)"
+    expect_run 0 "$ebb" stat --json $!
+    python3 -c 'import json, sys
+assert json.load(open(sys.argv[1]))["version"] == "1\"\\?]0;x??"' "$scratch/out"
+}
+
+# The kernel lists a user's groups in /proc/PID/status before all else that is looked for there.
+a_user_in_many_groups_is_read_to_the_end() {
+    if [ "$(id -u)" != 0 ]; then
+        echo "not root: a user in many groups not tested"
+        return
+    fi
+    python3 -c 'import os, sys
+os.setgroups(range(100000, 102000))
+os.execve(sys.argv[2], sys.argv[2:], dict(os.environ, LD_PRELOAD=sys.argv[1]))' \
+        "$EBB_LIB" "$heap" waits >"$scratch/fifo" &
+    started+=($!)
+    read -r _ <"$scratch/fifo"
+    expect_run 0 "$ebb" stat --json $!
+    python3 -c 'import json, sys
+told = json.load(open(sys.argv[1]))
+assert told["resident_bytes"] > 15 << 20 and told["threads"] >= 2, told
+assert told["damaged_records"] == 0' "$scratch/out"
+}
+
 # A process that dies midway, again and again: a page or one line, never a fault.
 a_process_that_ends_midway_does_no_harm() {
     local i status

@@ -131,6 +131,38 @@ a_place_that_is_none_is_one_line() {
     expect_complaint 'ebbmalloc: EBBMALLOC_STATS=always: expected off or exit, using default off'
 }
 
+# A program may use the number of a stderr that it has closed for its data.
+a_file_in_the_place_of_stderr_is_left_alone() {
+    command -v python3 >/dev/null || return 0
+    "${known[@]}" EBBMALLOC_STATS=exit python3 -c 'import os, sys
+os.close(2)
+assert os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT) == 2' "$scratch/data" 2>/dev/null
+    [ ! -s "$scratch/data" ] || fail "a page in the data of a program"
+    "${known[@]}" EBBMALLOC_STATS=exit EBBMALLOC_STATS_FILE="$scratch/page-at-exit" \
+        python3 -c 'import os; os.close(2)' 2>/dev/null
+    grep -q '^ebbmalloc .*process' "$scratch/page-at-exit" || fail "no page in the file"
+}
+
+# Nor does the page decide how the program ends.
+a_page_that_cannot_be_written_ends_nobody() {
+    command -v python3 >/dev/null || return 0
+    local status=0
+    "${known[@]}" EBBMALLOC_STATS=exit python3 -c 'import os, signal, sys
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+from_here, into = os.pipe()
+os.close(from_here)
+if os.fork() == 0:
+    os.dup2(into, 2)
+    os.execl(sys.executable, "python3", "-c", "import signal as s; s.signal(s.SIGPIPE, s.SIG_DFL)")
+assert os.wait()[1] == 0' 2>"$scratch/err" || status=$?
+    [ "$status" = 0 ] || fail "nobody reads its stderr: $(head -n 3 "$scratch/err")"
+    (
+        ulimit -f 0
+        "${known[@]}" EBBMALLOC_STATS=exit "$heap" 2>"$scratch/err"
+    ) || status=$?
+    [ "$status" = 0 ] || fail "no room in a file: exit status $status"
+}
+
 xml_is_well_formed_and_says_the_same() {
     command -v python3 >/dev/null || { echo "no python3: malloc_info not compared" && return; }
     expect_run 0 "${known[@]}" python3 - "$scratch/xml" <<'END'
