@@ -93,7 +93,7 @@ survives_a_kill() {
 
 reads_up_to_a_cut() {
     "$ebb" record -o "$scratch/t" "$calls" 20000 t
-    local whole size cut operations last=0
+    local whole size operations last=0
     whole=$(wc -c <"$scratch/t")
     for size in 0 1 7 8 30 44 1000 5000 70000 70001 100000 200000 $((whole - 17)) $((whole - 1)); do
         head -c "$size" "$scratch/t" >"$scratch/cut"
