@@ -1,11 +1,11 @@
-# bench/: the load program and the one that measures runs are built by default; the benchmarks by
-# `make bench-build`. `make bench` runs a short comparison. Without google-benchmark only bench/micro
-# is left out.
+# bench/: the load program, the one that measures runs and the one whose instructions are counted (a
+# test does that, too) are built by default; the benchmarks by `make bench-build`. `make bench` runs
+# a short comparison. Without google-benchmark only bench/micro is left out.
 
 BENCH_CFLAGS = $(AM_CFLAGS) -fno-builtin -pthread
 BENCH_CXXFLAGS = $(AM_CXXFLAGS) -fno-builtin -pthread
 
-noinst_PROGRAMS += bench/tide-load bench/measure
+noinst_PROGRAMS += bench/tide-load bench/measure bench/pairs
 
 bench_tide_load_SOURCES = bench/tide-load.c bench/common.h
 bench_tide_load_CFLAGS = $(BENCH_CFLAGS)
@@ -14,6 +14,10 @@ bench_tide_load_LDADD = -lpthread
 bench_measure_SOURCES = bench/measure.c bench/common.h
 bench_measure_CFLAGS = $(BENCH_CFLAGS)
 bench_measure_LDADD =
+
+bench_pairs_SOURCES = bench/pairs.c bench/common.h
+bench_pairs_CFLAGS = $(BENCH_CFLAGS)
+bench_pairs_LDADD = -ldl
 
 # A library that does nothing, to be preloaded beside ours. -rpath makes libtool build it shared.
 noinst_LTLIBRARIES += bench/empty.la
@@ -65,6 +69,13 @@ bench_workloads_sharing_LDADD = -lpthread
 
 EXTRA_PROGRAMS += $(bench_workloads) bench/micro/micro
 
+# The library with counts of what threads have to agree on (src/counts.h).
+EXTRA_LTLIBRARIES += bench/libebbcounts.la
+bench_libebbcounts_la_SOURCES = $(ebb_sources) bench/counts.c
+bench_libebbcounts_la_CPPFLAGS = $(AM_CPPFLAGS) $(EBB_DEFINES) -DEBB_COUNTS
+bench_libebbcounts_la_CFLAGS = $(EBB_CFLAGS) -ftls-model=initial-exec
+bench_libebbcounts_la_LDFLAGS = $(EBB_LDFLAGS) -module -shared -rpath /nowhere
+
 bench_micro_micro_SOURCES = \
 	bench/micro/aligned.cc \
 	bench/micro/batch.cc \
@@ -91,11 +102,12 @@ else
 bench_micro =
 endif
 
-# Programs of EXTRA_PROGRAMS are not cleaned by themselves.
-CLEANFILES += $(bench_workloads) bench/micro/micro$(EXEEXT)
+# What stands in EXTRA_… is not cleaned by itself.
+CLEANFILES += $(bench_workloads) bench/micro/micro$(EXEEXT) bench/libebbcounts.la
 
 dist_noinst_SCRIPTS += bench/compare bench/servers bench/tide
 EXTRA_DIST += \
+	bench/NOTES.md \
 	bench/common.py \
 	bench/servers.svg \
 	bench/servers-load/drive.py \
@@ -112,7 +124,8 @@ EXTRA_DIST += \
 
 .PHONY: bench bench-build
 
-bench-build: bench/measure$(EXEEXT) bench/tide-load$(EXEEXT) bench/empty.la $(bench_workloads) $(bench_micro)
+bench-build: bench/measure$(EXEEXT) bench/tide-load$(EXEEXT) bench/empty.la bench/libebbcounts.la \
+		$(bench_workloads) $(bench_micro)
 
 bench: all bench-build
 	$(srcdir)/bench/compare --build-dir $(abs_builddir) --suite core --short

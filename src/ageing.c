@@ -77,11 +77,13 @@ bool ageing_sweep(struct arena *arena, uint32_t sweep, enum sweep_kind kind, siz
     size_t holes = 0, lazy = 0;
     for (size_t i = 0; i < count; i++) {
         holes -= span_hole_bytes(resting[i]);
+        arena->books[resting[i]->class].hole_pages -= span_hole_pages(resting[i]);
         lazy -= span_lazy_bytes(resting[i]);
     }
     *bytes += span_purge_holes(resting, count, kind);
     for (size_t i = 0; i < count; i++) {
         holes += span_hole_bytes(resting[i]);
+        arena->books[resting[i]->class].hole_pages += span_hole_pages(resting[i]);
         lazy += span_lazy_bytes(resting[i]);
         if (resting[i]->lazy != 0)
             link_aged(arena, resting[i], SPAN_LAZY);

@@ -27,23 +27,21 @@ void *api_alloc_large(size_t size);
  * memory. */
 void *api_alloc_slow(size_t size);
 
-/* free of a pointer that begins a page with a large block, as far as the page map tells. */
-void api_free_large(void *pointer, unsigned code, const char *call);
-
 /* What memalign does, for an alignment that is a power of two of at least 16. */
 void *api_alloc_aligned(size_t alignment, size_t size);
 
-/* free for what the fast path leaves: the cache entered and not left, pointer of any kind. Aborts
- * in the name of `call` when pointer is no block. */
+/* free for what the fast path leaves, large blocks among it: pointer of any kind; the cache may be
+ * entered and not left. Aborts in the name of `call` when pointer is no block. */
 void api_free_slow(void *pointer, const char *call);
 
 /* malloc: a block from the cache, in the common case. */
 static always_inline void *api_alloc(size_t size)
 {
+    struct cache *cache = &arena_self->cache;
     void *block;
     if (unlikely(size - 1 >= SMALL_MAX))
         return api_alloc_large(size);
-    if (likely(cache_pop(&arena_self->cache, sizeclass_code(size), &block)))
+    if (likely(cache_pop(cache, cache->codes[(size - 1) >> 4], &block)))
         return block;
     return api_alloc_slow(size);
 }
@@ -51,11 +49,9 @@ static always_inline void *api_alloc(size_t size)
 /* free, in the name of `call`. */
 static always_inline void api_free_as(void *pointer, const char *call)
 {
-    unsigned code = 0;
-    bool found = pagemap_find(pointer, &code);
-    if (unlikely(code > CLASS_SMALL_LAST * CODE_PER_CLASS))
-        api_free_large(pointer, code, call);
-    else if (unlikely(!found) || unlikely(!cache_push(&arena_self->cache, code, pointer)))
+    unsigned code;
+    if (unlikely(!pagemap_find(pointer, &code)) ||
+        unlikely(!cache_push(&arena_self->cache, code, pointer)))
         api_free_slow(pointer, call);
 }
 
@@ -68,9 +64,10 @@ static always_inline void api_free(void *pointer)
  * size is seen when the block goes back to its span. */
 static always_inline void api_free_sized(void *pointer, size_t size)
 {
+    struct cache *cache = &arena_self->cache;
     if (unlikely(pointer == NULL || size - 1 >= SMALL_MAX))
         api_free_as(pointer, "delete");
-    else if (unlikely(!cache_push(&arena_self->cache, sizeclass_code(size), pointer)))
+    else if (unlikely(!cache_push(cache, cache->codes[(size - 1) >> 4], pointer)))
         api_free_slow(pointer, "delete");
 }
 

@@ -8,12 +8,12 @@
 
 /* ---- All arenas ------------------------------------------------------------------------------ */
 
-static struct arena *_Atomic first_arena;
+struct arena *_Atomic arenas_newest;
 
 struct arena *arenas_first(void)
 {
     /* Acquire: pairs with the release in arenas_add. */
-    return atomic_load_explicit(&first_arena, memory_order_acquire);
+    return atomic_load_explicit(&arenas_newest, memory_order_acquire);
 }
 
 struct arena *arenas_next(const struct arena *arena)
@@ -23,9 +23,9 @@ struct arena *arenas_next(const struct arena *arena)
 
 void arenas_add(struct arena *arena)
 {
-    atomic_store_explicit(&arena->next, atomic_load_explicit(&first_arena, memory_order_relaxed),
+    atomic_store_explicit(&arena->next, atomic_load_explicit(&arenas_newest, memory_order_relaxed),
                           memory_order_relaxed);
-    atomic_store_explicit(&first_arena, arena, memory_order_release);
+    atomic_store_explicit(&arenas_newest, arena, memory_order_release);
 }
 
 /* ---- Lists of spans with free blocks ----------------------------------------------------------
@@ -106,6 +106,10 @@ static void enter_span(struct arena *arena, struct span *span)
     arena->hole_bytes += span_hole_bytes(span);
     arena->lazy_bytes += span_lazy_bytes(span);
     arena->spans++;
+    struct class_books *books = &arena->books[span->class];
+    books->spans++;
+    books->free_blocks += span->free_count;
+    books->hole_pages += span_hole_pages(span);
     if (span_is_large(span)) {
         arena->large_bytes += span_bytes(span);
         arena->large_spans++;
@@ -118,6 +122,10 @@ static void remove_span(struct arena *arena, struct span *span)
     arena->span_bytes -= span_bytes(span);
     arena->free_bytes -= span_free_bytes(span);
     arena->spans--;
+    struct class_books *books = &arena->books[span->class];
+    books->spans--;
+    books->free_blocks -= span->free_count;
+    books->hole_pages -= span_hole_pages(span);
     arena->hole_bytes -= span_hole_bytes(span);
     arena->lazy_bytes -= span_lazy_bytes(span);
     if (span_is_large(span)) {
@@ -189,7 +197,10 @@ static inline size_t take_from_span(struct arena *arena, struct span *span, void
     if (likely(span->purged == 0))
         return span_take(span, end, wanted);
     size_t holes = span_hole_bytes(span), lazy = span_lazy_bytes(span);
+    uint32_t *hole_pages = &arena->books[span->class].hole_pages;
+    *hole_pages -= span_hole_pages(span);
     size_t taken = span_take(span, end, wanted);
+    *hole_pages += span_hole_pages(span);
     arena->hole_bytes -= holes - span_hole_bytes(span);
     arena->lazy_bytes -= lazy - span_lazy_bytes(span);
     return taken;
@@ -205,6 +216,7 @@ size_t arena_take(struct arena *arena, unsigned class, void **end, size_t wanted
         place(arena, span);
     }
     arena->free_bytes -= taken * sizeclasses[class].size;
+    arena->books[class].free_blocks -= (uint32_t)taken;
     return taken;
 }
 
@@ -214,7 +226,9 @@ bool arena_resize_large(void *block, unsigned class)
     struct arena *owner = span_owner(span); /* for good: nobody borrows a large one */
     lock_acquire(&owner->mutex);
     size_t before = span_bytes(span);
+    owner->books[span->class].spans--;
     bool resized = span_resize(span, class);
+    owner->books[span->class].spans++;
     owner->span_bytes += span_bytes(span) - before;
     owner->large_bytes += span_bytes(span) - before;
     lock_release(&owner->mutex);
@@ -228,6 +242,7 @@ size_t arena_put_into(struct arena *arena, struct span *span, void *const *block
     size_t looked_at = span_put(span, blocks, count, mistake);
     size_t put = span->free_count - before;
     arena->free_bytes += put * sizeclasses[span->class].size;
+    arena->books[span->class].free_blocks += (uint32_t)put;
     ageing_touch(arena, span);
     if (span->free_count == span->capacity && put != 0)
         drop_span(arena, span);

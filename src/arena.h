@@ -59,17 +59,27 @@ struct arena {
     bool at_rest;               /* at fork: its cache was nobody's */
     int thread_id;              /* of the owner, or of the last one */
 
+    /* Of its spans by class, for the statistics. */
+    struct class_books {
+        uint32_t spans;       /* count */
+        uint32_t free_blocks; /* in them; not those in caches */
+        uint32_t hole_pages;  /* OS pages of them that are given back, lazily or not */
+    } books[CLASS_END];
+
     /* Mail that had to go on to another arena, and could not yet; others look whether there is any.
      */
     void *strays[STRAYS_MOST];
     _Atomic uint32_t stray_count;
 
     _Alignas(CACHE_LINE) struct mailbox mailbox; /* anyone's */
-    /* The stacks of the cache follow: see arena.c. */
+    /* The stacks of the cache follow: see cache.c. */
 };
 
 /* All under the arena's mutex, and with nothing that allocates. A mistake of the program's is noted
  * for arena_abort_on, to be called when no lock is held any more. */
+
+/* The list of all, for arenas.c and root.h; the rest by ->next. */
+extern hidden struct arena *_Atomic arenas_newest;
 
 /* All arenas, without a lock: the newest first. Arenas are never freed. */
 struct arena *arenas_first(void);

@@ -116,7 +116,7 @@ static struct arena *make_arena(void)
         return NULL;
     cache_begin(arena);
     arenas_add(arena);
-    arenas.count++;
+    atomic_fetch_add_explicit(&arenas.count, 1, memory_order_relaxed);
     return arena;
 }
 

@@ -1,4 +1,5 @@
-/* base.h: the units and few compiler words that every room uses. It includes nothing of ours.
+/* base.h: the units and few compiler words that every room uses. It includes nothing of ours but
+ * counts.h, which has to come before every use of an atomic.
  *
  *   address space
  *     └─ chunk   32 MiB, aligned; a lock and a buddy            chunk.h, buddy.h
@@ -15,6 +16,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "counts.h"
 
 #if defined(__SANITIZE_THREAD__)
 #define EBB_THREAD_SANITIZER

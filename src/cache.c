@@ -109,9 +109,10 @@ static void open_bin(struct arena *arena, unsigned class)
     struct bin *bin = &arena->cache.bins[class];
     void **start = arena->stacks[class];
     uint32_t room = (uint32_t)(arena->limits[class] * sizeof *start);
-    /* Release: the owner reads a bound, then the stack. */
+    /* Release: the owner reads a bound, then the stack, or the limit of a large class. */
     atomic_store_explicit(&bin->low, low_half(start), memory_order_release);
-    atomic_store_explicit(&bin->high, low_half(start) + room, memory_order_release);
+    if (!is_large(class))
+        atomic_store_explicit(&bin->high, low_half(start) + room, memory_order_release);
 }
 
 static void set_limit(struct arena *arena, unsigned class, size_t limit)
@@ -299,6 +300,7 @@ bool cache_flush(struct arena *arena, size_t most, bool may_wait, struct mistake
 
 void cache_begin(struct arena *arena)
 {
+    memcpy(arena->cache.codes, sizeclass_codes, sizeof arena->cache.codes);
     for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++) {
         struct bin *bin = &arena->cache.bins[class];
         arena->stacks[class] = bin->top = stack_at(arena, small_stack(class));
@@ -340,21 +342,6 @@ void cache_shrink(struct arena *arena)
     char *end = (char *)(((uintptr_t)arena + arena_size) & ~(os_page_size - 1));
     if (all_small && arena->stacks[CLASS_FIRST] != NULL && start < end)
         os_purge(start, (size_t)(end - start));
-}
-
-size_t cache_bytes(const struct arena *arena, struct cache_large *large)
-{
-    size_t bytes = 0;
-    *large = (struct cache_large){0, 0};
-    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++) {
-        size_t count = bin_count(arena, class);
-        bytes += count * sizeclasses[class].size;
-        if (is_large(class)) {
-            large->blocks += count;
-            large->bytes += count * sizeclasses[class].size;
-        }
-    }
-    return bytes;
 }
 
 void cache_forget(struct arena *arena)

@@ -54,16 +54,25 @@ struct bin {
 };
 _Static_assert(sizeof(struct bin) == CODE_PER_CLASS * sizeof(uint64_t), "codes are bin offsets");
 
-/* The bins of CLASS_NONE, CLASS_LARGE and CLASS_HUGE stay closed for good: so the fast path of
- * free sorts them out without a test of its own. */
+/* The bins of CLASS_NONE, CLASS_LARGE and CLASS_HUGE stay closed for good, and those of large
+ * classes for pushes: so the fast path of free sorts them out without a test of its own. */
 struct cache {
     struct bin bins[CLASS_END];
     _Atomic uint8_t busy;
+    uint8_t codes[SMALL_MAX / 16]; /* sizeclass_codes, where one address serves for both */
 };
 
-static always_inline struct bin *cache_bin(struct cache *cache, unsigned code)
+static always_inline struct bin *cache_bin(struct cache *cache, uint64_t code)
 {
     return (struct bin *)((uint64_t *)cache->bins + code);
+}
+
+/* The same code, as far as the compiler knows another one: so it leaves the address of a bin to the
+ * processor's addressing of memory, each time, and does not spend an instruction on it first. */
+static always_inline uint64_t same_code(uint64_t code)
+{
+    __asm__("" : "+r"(code));
+    return code;
 }
 
 static always_inline uint32_t low_half(void *const *slot)
@@ -97,34 +106,54 @@ static always_inline void cache_leave(struct cache *cache)
 
 /* Takes a block of the class that code stands for; false when there is none or the cache is
  * closed, and then the caller must call cache_leave. */
-static always_inline bool cache_pop(struct cache *cache, unsigned code, void **block)
+static always_inline bool cache_pop(struct cache *cache, uint64_t code, void **block)
 {
-    struct bin *bin = cache_bin(cache, code);
     cache_enter(cache);
-    uint32_t low = atomic_load_explicit(&bin->low, CACHE_BOUND);
-    void **top = cache_top(bin);
+    uint32_t low = atomic_load_explicit(&cache_bin(cache, code)->low, CACHE_BOUND);
+    code = same_code(code);
+    void **top = cache_top(cache_bin(cache, code));
     if (unlikely(low_half(top) <= low))
         return false;
-    *block = *--top;
-    bin->top = top;
+    code = same_code(code);
+    cache_bin(cache, code)->top--;
+    *block = top[-1];
     cache_leave(cache);
     return true;
 }
 
 /* Keeps a block; false when there is no room, the cache is closed, or the block is the one that was
  * kept last (freed twice in a row), and then the caller must call cache_leave. */
-static always_inline bool cache_push(struct cache *cache, unsigned code, void *block)
+static always_inline bool cache_push(struct cache *cache, uint64_t code, void *block)
+{
+    cache_enter(cache);
+    uint32_t high = atomic_load_explicit(&cache_bin(cache, code)->high, CACHE_BOUND);
+    code = same_code(code);
+    void **top = cache_top(cache_bin(cache, code));
+    if (unlikely(low_half(top) >= high) || unlikely(top[-1] == block))
+        return false;
+    code = same_code(code);
+    cache_bin(cache, code)->top++;
+    *top = block;
+    cache_leave(cache);
+    return true;
+}
+
+/* The same for a large block, whose bin has no bound for pushes; limit: blocks that it may hold,
+ * not read before the bound is. False when there is no room or the cache is closed. */
+static inline bool cache_push_large(struct cache *cache, unsigned code, void *block,
+                                    const uint16_t *limit)
 {
     struct bin *bin = cache_bin(cache, code);
     cache_enter(cache);
-    uint32_t high = atomic_load_explicit(&bin->high, CACHE_BOUND);
+    uint32_t low = atomic_load_explicit(&bin->low, CACHE_BOUND);
     void **top = cache_top(bin);
-    if (unlikely(low_half(top) >= high) || unlikely(top[-1] == block))
-        return false;
-    *top = block;
-    bin->top = top + 1;
+    bool has_room = low != UINT32_MAX && low_half(top) - low < *limit * sizeof *top;
+    if (has_room) {
+        *top = block;
+        bin->top++;
+    }
     cache_leave(cache);
-    return true;
+    return has_room;
 }
 
 /* True when a large block lies in the bin of its class, of a few slots: it is free. For the owner,
@@ -188,11 +217,5 @@ void cache_open(struct arena *arena);
 
 /* Forgets what is in it, in the child of a fork: those blocks are lost. */
 void cache_forget(struct arena *arena);
-
-/* Bytes in it; of those, large blocks. */
-struct cache_large {
-    size_t blocks, bytes;
-};
-size_t cache_bytes(const struct arena *arena, struct cache_large *large);
 
 #endif

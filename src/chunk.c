@@ -10,16 +10,25 @@
 
 /* Guards the making of chunks. */
 static struct lock list_lock;
-static struct chunk *_Atomic first_chunk;
+struct chunk *_Atomic chunks_oldest;
 
 static size_t chunk_records; /* under the list's lock */
 
-static _Atomic size_t committed_pages;
+struct chunk_books chunk_books;
+
+static void raise_peak(size_t pages)
+{
+    size_t peak = atomic_load_explicit(&chunk_books.peak_pages, memory_order_relaxed);
+    while (pages > peak &&
+           !atomic_compare_exchange_weak_explicit(&chunk_books.peak_pages, &peak, pages,
+                                                  memory_order_relaxed, memory_order_relaxed))
+        ;
+}
 
 struct chunk *chunk_first(void)
 {
     /* Acquire: pairs with the release that appends a record. */
-    return atomic_load_explicit(&first_chunk, memory_order_acquire);
+    return atomic_load_explicit(&chunks_oldest, memory_order_acquire);
 }
 
 /* Our pages in an OS page, at least 1. */
@@ -76,7 +85,9 @@ static bool commit_up_to(struct chunk *chunk, size_t end)
         if (!os_commit(start, (target - chunk->committed) * PAGE_SIZE))
             return false;
     }
-    atomic_fetch_add_explicit(&committed_pages, target - chunk->committed, memory_order_relaxed);
+    size_t more = target - chunk->committed;
+    raise_peak(more +
+               atomic_fetch_add_explicit(&chunk_books.committed_pages, more, memory_order_relaxed));
     give_to_buddy(chunk, chunk->committed, target - chunk->committed);
     purge_note_growth((target - chunk->committed) * PAGE_SIZE);
     chunk->committed = target;
@@ -174,7 +185,7 @@ static bool take_from_any(size_t pages, size_t alignment, bool large, bool wait,
 /* A record without a base, or a new one at the end of the list. Under list_lock. */
 static struct chunk *spare_record(void)
 {
-    struct chunk *_Atomic *link = &first_chunk;
+    struct chunk *_Atomic *link = &chunks_oldest;
     for (struct chunk *chunk; (chunk = atomic_load_explicit(link, memory_order_relaxed)) != NULL;
          link = &chunk->next) {
         lock_acquire(&chunk->lock);
@@ -200,7 +211,7 @@ static void unmap_chunk(struct chunk *chunk)
         pagemap_set_chunk(chunk->base, chunk);
         return;
     }
-    atomic_fetch_sub_explicit(&committed_pages, chunk->committed, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&chunk_books.committed_pages, chunk->committed, memory_order_relaxed);
     chunk->base = NULL;
     chunk->buddy.orders = 0;
     bits_clear(chunk->free_state[PAGE_LAZY], 0, CHUNK_PAGES);
@@ -413,16 +424,17 @@ static void make_young_old(struct chunk *chunk)
     }
 }
 
-/* Up to so many bytes, or the run that exceeds them. */
-static size_t sweep_chunk(struct chunk *chunk, enum sweep_kind kind, size_t most)
+/* Up to *most bytes, or the run that exceeds them; takes those that it advised off. Returns what is
+ * not resident any more. */
+static size_t sweep_chunk(struct chunk *chunk, enum sweep_kind kind, size_t *most)
 {
+    bool whole = *most == SIZE_MAX;
     static const unsigned states[] = {
-        [SWEEP_OLD] = STATES_OLD, [SWEEP_ALL] = STATES_ALL, [SWEEP_NOW] = STATES_ALL};
+        [SWEEP_OLD] = STATES_OLD, [SWEEP_ALL] = STATES_DIRTY, [SWEEP_NOW] = STATES_ALL};
     size_t given_back = 0, page = 0, end;
     lone_visit_begin();
     lock_acquire(&chunk->lock);
-    while (page < CHUNK_PAGES && given_back < most &&
-           take_pages(chunk, states[kind], &page, &end)) {
+    while (page < CHUNK_PAGES && *most != 0 && take_pages(chunk, states[kind], &page, &end)) {
         lock_release(&chunk->lock);
         lone_visit_end();
         char *start = chunk->base + page * PAGE_SIZE;
@@ -431,9 +443,11 @@ static size_t sweep_chunk(struct chunk *chunk, enum sweep_kind kind, size_t most
         lock_acquire(&chunk->lock);
         /* Refused (locked memory, for one) is refused for long: only a trim tries again. */
         put_pages(result == PURGE_DONE ? PAGE_STATES : PAGE_LAZY);
+        if (!whole)
+            *most -= min_size(*most, (end - page) * PAGE_SIZE);
         page = end;
     }
-    if (most == SIZE_MAX)
+    if (whole)
         make_young_old(chunk);
     lock_release(&chunk->lock);
     lone_visit_end();
@@ -457,10 +471,10 @@ static void unmap_if_empty(struct chunk *chunk, size_t *spare)
 
 size_t chunk_sweep(enum sweep_kind kind, size_t spare)
 {
-    size_t given_back = 0;
+    size_t given_back = 0, all = SIZE_MAX;
     chunk_put_back();
     for (struct chunk *chunk = chunk_first(); chunk != NULL; chunk = next_of(chunk)) {
-        given_back += sweep_chunk(chunk, kind, SIZE_MAX);
+        given_back += sweep_chunk(chunk, kind, &all);
         unmap_if_empty(chunk, &spare);
     }
     return given_back;
@@ -479,12 +493,12 @@ static size_t last_dirty(struct chunk **last, size_t most)
 size_t chunk_make_up(size_t bytes)
 {
     struct chunk *last[64];
-    size_t most = sizeof last / sizeof *last, given_back = 0;
+    size_t most = sizeof last / sizeof *last, left = bytes;
     size_t count = last_dirty(last, most), least = count > most ? count - most : 0;
     chunk_put_back();
-    for (; count > least && given_back < bytes; count--)
-        given_back += sweep_chunk(last[(count - 1) % most], SWEEP_ALL, bytes - given_back);
-    return given_back;
+    for (; count > least && left != 0; count--)
+        sweep_chunk(last[(count - 1) % most], SWEEP_ALL, &left);
+    return bytes - left;
 }
 
 bool chunk_any_dirty(void)
@@ -500,18 +514,12 @@ bool chunk_any_dirty(void)
     return in_hand.chunk != NULL;
 }
 
-/* Free pages of a state. Under the lock. */
-static size_t count_pages(const struct chunk *chunk, enum page_state state)
-{
-    return bits_count(chunk->free_state[state], 0, CHUNK_PAGES);
-}
-
 size_t chunk_dirty_bytes(void)
 {
     size_t pages = 0;
     for (struct chunk *chunk = chunk_first(); chunk != NULL; chunk = next_of(chunk)) {
         lock_acquire(&chunk->lock);
-        pages += count_pages(chunk, PAGE_YOUNG) + count_pages(chunk, PAGE_OLD);
+        pages += chunk_count_state(chunk, PAGE_YOUNG) + chunk_count_state(chunk, PAGE_OLD);
         lock_release(&chunk->lock);
     }
     if (in_hand.chunk != NULL)
@@ -546,24 +554,19 @@ void chunk_count(struct chunk_totals *totals)
     *totals = (struct chunk_totals){0};
     for (struct chunk *chunk = chunk_first(); chunk != NULL; chunk = next_of(chunk)) {
         lock_acquire(&chunk->lock);
-        if (chunk->base != NULL) {
-            totals->mapped_bytes += CHUNK_SIZE;
-            totals->free_bytes +=
-                (chunk->buddy.free_pages + CHUNK_PAGES - chunk->committed) * PAGE_SIZE;
-            totals->dirty_bytes +=
-                (count_pages(chunk, PAGE_YOUNG) + count_pages(chunk, PAGE_OLD)) * PAGE_SIZE;
-            totals->lazy_bytes += count_pages(chunk, PAGE_LAZY) * PAGE_SIZE;
-            totals->large_bytes += chunk->large_pages * PAGE_SIZE;
-            for (size_t page = 0; page < CHUNK_PAGES; page++)
-                totals->large_blocks += chunk->large[page] != 0;
-        }
+        chunk_add(chunk, totals);
         lock_release(&chunk->lock);
     }
 }
 
 size_t chunk_committed_bytes(void)
 {
-    return atomic_load_explicit(&committed_pages, memory_order_relaxed) * PAGE_SIZE;
+    return atomic_load_explicit(&chunk_books.committed_pages, memory_order_relaxed) * PAGE_SIZE;
+}
+
+size_t chunk_peak_bytes(void)
+{
+    return atomic_load_explicit(&chunk_books.peak_pages, memory_order_relaxed) * PAGE_SIZE;
 }
 
 void chunk_lock_all(void)

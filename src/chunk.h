@@ -81,7 +81,8 @@ void chunk_give_rested(struct chunk *chunk, size_t first, size_t pages);
 size_t chunk_sweep(enum sweep_kind kind, size_t spare);
 
 /* Gives dirty pages back, so many bytes or a little more, those first that are least likely to be
- * used next. By those who may sweep. Returns the bytes. */
+ * used next, by the advice that the user chose. By those who may sweep. Returns the bytes, `bytes`
+ * at most. */
 size_t chunk_make_up(size_t bytes);
 
 /* In the child of a fork, and by those who may sweep: what a sweep that is no more had in its hands
@@ -100,6 +101,9 @@ static inline size_t chunk_page(const void *address)
     return ((uintptr_t)address >> PAGE_SHIFT) & (CHUNK_PAGES - 1);
 }
 
+/* The list of all records, for chunk.c and root.h. */
+extern hidden struct chunk *_Atomic chunks_oldest;
+
 /* The first record; the rest by ->next. No lock needed. */
 struct chunk *chunk_first(void);
 
@@ -117,8 +121,37 @@ struct chunk_totals {
 };
 void chunk_count(struct chunk_totals *totals);
 
+/* Pure: of a record under its lock, or of a copy. */
+
+static inline size_t chunk_count_state(const struct chunk *chunk, enum page_state state)
+{
+    return bits_count(chunk->free_state[state], 0, CHUNK_PAGES);
+}
+
+static inline void chunk_add(const struct chunk *chunk, struct chunk_totals *totals)
+{
+    if (chunk->base == NULL)
+        return;
+    totals->mapped_bytes += CHUNK_SIZE;
+    totals->free_bytes += (chunk->buddy.free_pages + CHUNK_PAGES - chunk->committed) * PAGE_SIZE;
+    totals->dirty_bytes +=
+        (chunk_count_state(chunk, PAGE_YOUNG) + chunk_count_state(chunk, PAGE_OLD)) * PAGE_SIZE;
+    totals->lazy_bytes += chunk_count_state(chunk, PAGE_LAZY) * PAGE_SIZE;
+    totals->large_bytes += chunk->large_pages * PAGE_SIZE;
+    for (size_t page = 0; page < CHUNK_PAGES; page++)
+        totals->large_blocks += chunk->large[page] != 0;
+}
+
+/* Pages that were used at some time and are still mapped, now and at the most. */
+extern hidden struct chunk_books {
+    _Atomic size_t committed_pages, peak_pages;
+} chunk_books;
+
 /* Bytes of pages that were used at some time and are still mapped: no lock, no exactness. */
 size_t chunk_committed_bytes(void);
+
+/* The most that this ever was. */
+size_t chunk_peak_bytes(void);
 
 /* For fork: all chunks and the list. */
 void chunk_lock_all(void);

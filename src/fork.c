@@ -14,6 +14,7 @@
 #include "os.h"
 #include "pagemap.h"
 #include "purger.h"
+#include "report.h"
 #include "takeover.h"
 
 /* libc takes the lock of its list of streams after our handler has run, and a thread that holds a
@@ -69,6 +70,7 @@ static void in_child(void)
         _IO_list_resetlock();
     lone_leave(was_lone);
     purger_enter_child(was_lone);
+    report_enter_child();
 }
 
 /* The linker is told to have this run before all other libraries' constructors (-z initfirst), so

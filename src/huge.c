@@ -11,42 +11,32 @@
 /* What is kept of freed mappings, in bytes in all. */
 #define KEEP_MOST (64 * MiB)
 
-/* How far the size of a block may stay above what realloc asked for, as a share of the block. */
+/* Of a block that shrinks, what it has too much is given back at once when it is more than this
+ * share, else by a sweep. */
 #define SHRINK_SHARE 8
 
-struct huge {
-    char *start;
-    size_t size;                  /* bytes that were asked for, in whole OS pages */
-    size_t mapped;                /* bytes; more than size where a kept mapping was larger … */
-    uint64_t cut_ms;              /* … and then, live, when that was, or 0; a sweep cuts it off */
-    struct huge *next_here;       /* live: the next that begins in the same 32 MiB */
-    struct huge *next, *previous; /* in the list of live or of kept blocks, the newest first */
-    uint64_t freed_ms;
-};
+struct huge_lists huge_lists;
 
-struct list {
-    struct huge *first;
-    size_t count, bytes;
-};
-
-static struct {
-    struct lock lock;
-    struct list live, kept, leaving; /* leaving: in the hands of the sweep that is under way; in the
-                                        child of a fork perhaps left of one that is not */
-    struct huge *unused;             /* records, never used for anything else */
-} huge;
-
-/* Bytes of kept and leaving for those who look without the lock. */
+/* Bytes of kept, leaving and excess for those who look without the lock. */
 static _Atomic size_t kept_bytes;
 
 /* ---- Under the lock -------------------------------------------------------------------------- */
 
-static void publish_kept(void)
+static void note_peak(void)
 {
-    atomic_store_explicit(&kept_bytes, huge.kept.bytes + huge.leaving.bytes, memory_order_relaxed);
+    size_t bytes = huge_lists.live.bytes + huge_lists.kept.bytes + huge_lists.leaving.bytes;
+    huge_lists.peak_bytes = max_size(huge_lists.peak_bytes, bytes);
 }
 
-static void list_add(struct list *list, struct huge *block)
+static void publish_kept(void)
+{
+    note_peak();
+    atomic_store_explicit(
+        &kept_bytes, huge_lists.kept.bytes + huge_lists.leaving.bytes + huge_lists.excess_bytes,
+        memory_order_relaxed);
+}
+
+static void list_add(struct huge_list *list, struct huge *block)
 {
     block->previous = NULL;
     block->next = list->first;
@@ -58,7 +48,7 @@ static void list_add(struct list *list, struct huge *block)
     publish_kept();
 }
 
-static void list_remove(struct list *list, struct huge *block)
+static void list_remove(struct huge_list *list, struct huge *block)
 {
     if (block->previous != NULL)
         block->previous->next = block->next;
@@ -79,13 +69,23 @@ static struct huge *find(const void *start)
     return block;
 }
 
+/* Of a live block whose size or mapping has changed. */
+static void set_excess(struct huge *block, size_t excess)
+{
+    huge_lists.excess_bytes += excess - block->excess;
+    block->excess = excess;
+    block->excess_ms = excess != 0 ? os_now_ms() : 0;
+    publish_kept();
+}
+
 /* The page map's leaves exist by now. */
 static void enter(struct huge *block)
 {
+    set_excess(block, block->mapped - block->size);
     block->next_here = pagemap_huge(block->start);
     pagemap_set_huge(block->start, block);
     pagemap_set(block->start, 1, CLASS_HUGE);
-    list_add(&huge.live, block);
+    list_add(&huge_lists.live, block);
 }
 
 static void leave(struct huge *block)
@@ -99,32 +99,43 @@ static void leave(struct huge *block)
         first->next_here = block->next_here;
     }
     pagemap_set(block->start, 1, CLASS_NONE);
-    list_remove(&huge.live, block);
+    set_excess(block, 0);
+    list_remove(&huge_lists.live, block);
 }
 
-/* The smallest kept mapping that fits. What it has too much is cut off by a sweep, unless the block
- * has grown or gone by then. */
-static struct huge *take_kept(size_t size, size_t alignment)
+/* The smallest mapping of the list that fits. What it has too much is cut off by a sweep, unless
+ * the block has grown or gone by then. */
+static struct huge *take_fitting(struct huge_list *list, size_t size, size_t alignment)
 {
     struct huge *best = NULL;
-    for (struct huge *block = huge.kept.first; block != NULL; block = block->next)
+    for (struct huge *block = list->first; block != NULL; block = block->next)
         if (block->mapped >= size && ((uintptr_t)block->start & (alignment - 1)) == 0 &&
             (best == NULL || block->mapped < best->mapped))
             best = block;
     if (best != NULL)
-        list_remove(&huge.kept, best);
+        list_remove(list, best);
     return best;
+}
+
+/* A mapping that could not be unmapped. Without memory it is for use, if the page map has a leaf
+ * for it (what was cut off may begin in one of its own), else lost; with it, it is to be tried
+ * again. */
+static void keep_refused(struct huge *block, bool is_empty)
+{
+    block->freed_ms = os_now_ms();
+    if (pagemap_prepare(block->start, PAGE_SIZE))
+        list_add(is_empty ? &huge_lists.empty : &huge_lists.kept, block);
 }
 
 /* The largest kept mapping: it can be made to fit, and what is resident of it saves as much. */
 static struct huge *take_largest(void)
 {
-    struct huge *best = huge.kept.first;
+    struct huge *best = huge_lists.kept.first;
     for (struct huge *block = best; block != NULL; block = block->next)
         if (block->mapped > best->mapped)
             best = block;
     if (best != NULL)
-        list_remove(&huge.kept, best);
+        list_remove(&huge_lists.kept, best);
     return best;
 }
 
@@ -132,20 +143,20 @@ static struct huge *take_largest(void)
 
 static struct huge *new_record(void)
 {
-    lock_acquire(&huge.lock);
-    struct huge *block = huge.unused;
+    lock_acquire(&huge_lists.lock);
+    struct huge *block = huge_lists.unused;
     if (block != NULL)
-        huge.unused = block->next;
-    lock_release(&huge.lock);
+        huge_lists.unused = block->next;
+    lock_release(&huge_lists.lock);
     return block != NULL ? block : meta_alloc(sizeof *block);
 }
 
 static void drop_record(struct huge *block)
 {
-    lock_acquire(&huge.lock);
-    block->next = huge.unused;
-    huge.unused = block;
-    lock_release(&huge.lock);
+    lock_acquire(&huge_lists.lock);
+    block->next = huge_lists.unused;
+    huge_lists.unused = block;
+    lock_release(&huge_lists.lock);
 }
 
 /* A fresh mapping, whose start the page map has a leaf for; NULL when refused. */
@@ -169,11 +180,10 @@ static void let_go(struct huge *block)
         drop_record(block);
         return;
     }
-    os_purge(block->start, block->mapped);
-    block->freed_ms = os_now_ms();
-    lock_acquire(&huge.lock);
-    list_add(&huge.kept, block);
-    lock_release(&huge.lock);
+    bool is_empty = os_purge(block->start, block->mapped);
+    lock_acquire(&huge_lists.lock);
+    keep_refused(block, is_empty);
+    lock_release(&huge_lists.lock);
 }
 
 /* At least one of our pages, so that no two blocks begin in the same one: the page map has one code
@@ -201,16 +211,18 @@ static bool lengthen(struct huge *block, size_t size)
 /* A mapping that was kept, or NULL. */
 static struct huge *reuse(size_t size, size_t alignment)
 {
-    lock_acquire(&huge.lock);
-    struct huge *block = take_kept(size, alignment);
+    lock_acquire(&huge_lists.lock);
+    struct huge *block = take_fitting(&huge_lists.kept, size, alignment);
+    if (block == NULL)
+        block = take_fitting(&huge_lists.empty, size, alignment);
     bool too_short = block == NULL && alignment <= os_page_size;
     if (too_short)
         block = take_largest();
-    lock_release(&huge.lock);
+    lock_release(&huge_lists.lock);
     if (block != NULL && too_short && !lengthen(block, size)) {
-        lock_acquire(&huge.lock);
-        list_add(&huge.kept, block);
-        lock_release(&huge.lock);
+        lock_acquire(&huge_lists.lock);
+        list_add(&huge_lists.kept, block);
+        lock_release(&huge_lists.lock);
         return NULL;
     }
     return block;
@@ -234,29 +246,28 @@ void *huge_alloc(size_t size, size_t alignment, bool *zero)
         }
     }
     block->size = size;
-    block->cut_ms = block->mapped != size ? os_now_ms() : 0;
-    lock_acquire(&huge.lock);
+    lock_acquire(&huge_lists.lock);
     enter(block);
-    lock_release(&huge.lock);
+    lock_release(&huge_lists.lock);
     return block->start;
 }
 
 bool huge_free(void *start)
 {
     uint64_t now = os_now_ms();
-    lock_acquire(&huge.lock);
+    lock_acquire(&huge_lists.lock);
     struct huge *block = find(start);
     bool keep = false;
     if (block != NULL) {
         leave(block);
         keep = options.schedule != SCHEDULE_IMMEDIATE &&
-               block->mapped <= KEEP_MOST - min_size(huge.kept.bytes, KEEP_MOST);
+               block->mapped <= KEEP_MOST - min_size(huge_lists.kept.bytes, KEEP_MOST);
         if (keep) {
             block->freed_ms = now;
-            list_add(&huge.kept, block);
+            list_add(&huge_lists.kept, block);
         }
     }
-    lock_release(&huge.lock);
+    lock_release(&huge_lists.lock);
     if (block != NULL && !keep)
         let_go(block);
     return block != NULL;
@@ -264,21 +275,22 @@ bool huge_free(void *start)
 
 size_t huge_size(const void *start)
 {
-    lock_acquire(&huge.lock);
+    lock_acquire(&huge_lists.lock);
     const struct huge *block = find(start);
     size_t size = block != NULL ? block->size : 0;
-    lock_release(&huge.lock);
+    lock_release(&huge_lists.lock);
     return size;
 }
 
 static void set_size(struct huge *block, size_t size, size_t mapped)
 {
-    lock_acquire(&huge.lock);
-    huge.live.bytes += mapped - block->mapped;
+    lock_acquire(&huge_lists.lock);
+    huge_lists.live.bytes += mapped - block->mapped;
+    note_peak();
     block->size = size;
     block->mapped = mapped;
-    block->cut_ms = mapped > size ? os_now_ms() : 0;
-    lock_release(&huge.lock);
+    set_excess(block, mapped - size);
+    lock_release(&huge_lists.lock);
 }
 
 /* Moves a block to a mapping of its new size. All that can be refused comes before anything is
@@ -288,29 +300,28 @@ static void *move(struct huge *block, size_t size)
     char *target = map(size, os_page_size);
     if (target == NULL)
         return NULL;
-    lock_acquire(&huge.lock);
+    lock_acquire(&huge_lists.lock);
     leave(block);
-    lock_release(&huge.lock);
+    lock_release(&huge_lists.lock);
     bool moved = os_move(block->start, block->mapped, target, size);
     if (moved) {
         block->start = target;
         block->size = block->mapped = size;
     } /* else target's addresses are lost, as above */
-    block->cut_ms = block->mapped > block->size ? os_now_ms() : 0;
-    lock_acquire(&huge.lock);
+    lock_acquire(&huge_lists.lock);
     enter(block);
-    lock_release(&huge.lock);
+    lock_release(&huge_lists.lock);
     return moved ? target : NULL;
 }
 
 void *huge_resize(void *start, size_t size)
 {
     size = whole_size(size);
-    lock_acquire(&huge.lock);
+    lock_acquire(&huge_lists.lock);
     struct huge *block = find(start);
     if (block != NULL)
-        block->cut_ms = 0; /* no sweep touches it from now on */
-    lock_release(&huge.lock);
+        set_excess(block, 0); /* no sweep touches it from now on */
+    lock_release(&huge_lists.lock);
     if (block == NULL)
         return NULL;
     size_t excess = block->mapped - min_size(size, block->mapped);
@@ -328,7 +339,7 @@ void *huge_resize(void *start, size_t size)
     return start;
 }
 
-static bool list_contains(const struct list *list, const char *address)
+static bool list_contains(const struct huge_list *list, const char *address)
 {
     for (const struct huge *block = list->first; block != NULL; block = block->next)
         if (address >= block->start && address < block->start + block->mapped)
@@ -338,9 +349,9 @@ static bool list_contains(const struct list *list, const char *address)
 
 bool huge_contains(const void *address)
 {
-    lock_acquire(&huge.lock);
-    bool inside = list_contains(&huge.live, address);
-    lock_release(&huge.lock);
+    lock_acquire(&huge_lists.lock);
+    bool inside = list_contains(&huge_lists.live, address);
+    lock_release(&huge_lists.lock);
     return inside;
 }
 
@@ -348,16 +359,17 @@ bool huge_contains(const void *address)
  * the lock; false for want of a record. */
 static bool cut(struct huge *block)
 {
-    struct huge *rest = huge.unused;
+    struct huge *rest = huge_lists.unused;
     if (rest == NULL)
         return false;
-    huge.unused = rest->next;
+    huge_lists.unused = rest->next;
     rest->start = block->start + block->size;
-    rest->mapped = block->mapped - block->size;
-    huge.live.bytes -= rest->mapped;
+    rest->mapped = block->excess;
+    rest->excess = 0;
+    huge_lists.live.bytes -= rest->mapped;
     block->mapped = block->size;
-    block->cut_ms = 0;
-    list_add(&huge.leaving, rest);
+    set_excess(block, 0);
+    list_add(&huge_lists.leaving, rest);
     return true;
 }
 
@@ -367,56 +379,68 @@ static bool cut_live(uint64_t age_ms)
 {
     uint64_t now = os_now_ms();
     bool done = true;
-    lock_acquire(&huge.lock);
-    for (struct huge *block = huge.live.first; block != NULL && done; block = block->next)
-        if (block->cut_ms != 0 && block->cut_ms + age_ms <= now)
+    lock_acquire(&huge_lists.lock);
+    for (struct huge *block = huge_lists.live.first; block != NULL && done; block = block->next)
+        if (block->excess != 0 && block->excess_ms + age_ms <= now)
             done = cut(block);
-    lock_release(&huge.lock);
+    lock_release(&huge_lists.lock);
     return done;
 }
 
-static void choose_leaving(uint64_t age_ms)
+/* Under the lock. */
+static void move_to_leaving(struct huge_list *list, uint64_t age_ms)
 {
     uint64_t now = os_now_ms();
-    struct huge *next;
-    lock_acquire(&huge.lock);
-    for (struct huge *block = huge.kept.first; block != NULL; block = next) {
+    for (struct huge *block = list->first, *next; block != NULL; block = next) {
         next = block->next;
         if (block->freed_ms + age_ms > now)
             continue;
-        list_remove(&huge.kept, block);
-        list_add(&huge.leaving, block);
+        list_remove(list, block);
+        list_add(&huge_lists.leaving, block);
     }
-    lock_release(&huge.lock);
+}
+
+static void cut_all(uint64_t age_ms)
+{
     struct huge *record;
     while (!cut_live(age_ms) && (record = meta_alloc(sizeof *record)) != NULL)
         drop_record(record);
 }
 
-/* The memory of the first is gone already, so this takes no time under the lock. */
-static void unmap_leaving(void)
+static void choose_leaving(uint64_t age_ms)
 {
-    lock_acquire(&huge.lock);
-    struct huge *block = huge.leaving.first;
-    list_remove(&huge.leaving, block);
+    lock_acquire(&huge_lists.lock);
+    move_to_leaving(&huge_lists.kept, age_ms);
+    if (age_ms == 0) /* the kernel may allow it now */
+        move_to_leaving(&huge_lists.empty, 0);
+    lock_release(&huge_lists.lock);
+    cut_all(age_ms);
+}
+
+/* If the memory of the first is gone already, this takes no time under the lock. */
+static void unmap_leaving(bool is_empty)
+{
+    lock_acquire(&huge_lists.lock);
+    struct huge *block = huge_lists.leaving.first;
+    list_remove(&huge_lists.leaving, block);
     if (os_unmap(block->start, block->mapped)) {
-        block->next = huge.unused;
-        huge.unused = block;
+        block->next = huge_lists.unused;
+        huge_lists.unused = block;
     } else {
-        block->freed_ms = os_now_ms();
-        list_add(&huge.kept, block);
+        keep_refused(block, is_empty);
     }
-    lock_release(&huge.lock);
+    lock_release(&huge_lists.lock);
 }
 
 /* By those who may sweep: unmaps what is to leave. */
 static size_t let_leave(void)
 {
     size_t bytes = 0;
-    while (huge.leaving.first != NULL) {
-        purge_range(huge.leaving.first->start, huge.leaving.first->mapped, SWEEP_NOW, &bytes);
+    while (huge_lists.leaving.first != NULL) {
+        const struct huge *first = huge_lists.leaving.first;
+        enum purge_result result = purge_range(first->start, first->mapped, SWEEP_NOW, &bytes);
         lone_visit_begin();
-        unmap_leaving();
+        unmap_leaving(result == PURGE_DONE);
         lone_visit_end();
     }
     return bytes;
@@ -433,7 +457,7 @@ size_t huge_sweep(uint64_t age_ms)
 /* The kept mapping that was freed first. */
 static struct huge *oldest_kept(void)
 {
-    struct huge *block = huge.kept.first;
+    struct huge *block = huge_lists.kept.first;
     while (block != NULL && block->next != NULL)
         block = block->next;
     return block;
@@ -443,13 +467,15 @@ size_t huge_make_up(size_t bytes)
 {
     size_t given_back = 0;
     lone_visit_begin();
-    lock_acquire(&huge.lock);
+    lock_acquire(&huge_lists.lock);
     for (struct huge *block; given_back < bytes && (block = oldest_kept()) != NULL;) {
         given_back += block->mapped;
-        list_remove(&huge.kept, block);
-        list_add(&huge.leaving, block);
+        list_remove(&huge_lists.kept, block);
+        list_add(&huge_lists.leaving, block);
     }
-    lock_release(&huge.lock);
+    lock_release(&huge_lists.lock);
+    if (given_back < bytes)
+        cut_all(0);
     lone_visit_end();
     return let_leave();
 }
@@ -461,26 +487,32 @@ size_t huge_kept_bytes(void)
 
 bool huge_any_kept(void)
 {
-    lock_acquire(&huge.lock);
-    bool any = huge.kept.count != 0 || huge.leaving.count != 0;
-    lock_release(&huge.lock);
+    lock_acquire(&huge_lists.lock);
+    bool any =
+        huge_lists.kept.count != 0 || huge_lists.leaving.count != 0 || huge_lists.excess_bytes != 0;
+    lock_release(&huge_lists.lock);
     return any;
 }
 
 void huge_count(struct huge_totals *totals)
 {
-    lock_acquire(&huge.lock);
-    *totals =
-        (struct huge_totals){huge.live.bytes, huge.live.count, huge.kept.bytes, huge.kept.count};
-    lock_release(&huge.lock);
+    lock_acquire(&huge_lists.lock);
+    *totals = (struct huge_totals){
+        .live_bytes = huge_lists.live.bytes,
+        .live_blocks = huge_lists.live.count,
+        .kept_bytes = huge_lists.kept.bytes + huge_lists.leaving.bytes,
+        .kept_mappings = huge_lists.kept.count + huge_lists.leaving.count,
+        .peak_bytes = huge_lists.peak_bytes,
+    };
+    lock_release(&huge_lists.lock);
 }
 
 void huge_lock(void)
 {
-    lock_acquire(&huge.lock);
+    lock_acquire(&huge_lists.lock);
 }
 
 void huge_unlock(void)
 {
-    lock_release(&huge.lock);
+    lock_release(&huge_lists.lock);
 }

@@ -7,7 +7,33 @@
 #ifndef EBB_HUGE_H
 #define EBB_HUGE_H
 
-#include "base.h"
+#include "lock.h"
+
+struct huge {
+    char *start;
+    size_t size;                  /* bytes that were asked for, in whole OS pages */
+    size_t mapped;                /* bytes; more than size where a kept mapping was larger */
+    size_t excess;                /* live: the difference, which a sweep may cut off … */
+    uint64_t excess_ms;           /* … and since when it is there */
+    struct huge *next_here;       /* live: the next that begins in the same 32 MiB */
+    struct huge *next, *previous; /* in the list of live or of kept blocks, the newest first */
+    uint64_t freed_ms;
+};
+
+struct huge_list {
+    struct huge *first;
+    size_t count, bytes;
+};
+
+extern hidden struct huge_lists {
+    struct lock lock;
+    struct huge_list live, kept, leaving; /* leaving: in the hands of the sweep that is under way;
+                                        in the child of a fork perhaps left of one that is not */
+    struct huge_list empty;               /* without memory, but the kernel would not unmap them */
+    size_t excess_bytes;                  /* of live blocks */
+    size_t peak_bytes;                    /* of live, kept and leaving */
+    struct huge *unused;                  /* records, never used for anything else */
+} huge_lists;
 
 /* size in bytes, up to PTRDIFF_MAX; alignment a power of two. *zero tells whether the block reads
  * as zero. NULL when there is no memory. */
@@ -42,6 +68,7 @@ bool huge_any_kept(void);
 struct huge_totals {
     size_t live_bytes, live_blocks;
     size_t kept_bytes, kept_mappings;
+    size_t peak_bytes; /* live and kept, at the most */
 };
 void huge_count(struct huge_totals *totals);
 

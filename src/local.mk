@@ -10,6 +10,7 @@ ebb_sources = \
 	src/cache.c src/cache.h \
 	src/chunk.c src/chunk.h \
 	src/control.c \
+	src/counts.h \
 	src/cxx.c \
 	src/fork.c \
 	src/huge.c src/huge.h \
@@ -27,9 +28,13 @@ ebb_sources = \
 	src/pressure.c src/pressure.h \
 	src/purge.c src/purge.h \
 	src/purger.c src/purger.h \
+	src/report.c src/report.h \
+	src/root.c src/root.h \
 	src/sizeclass.c src/sizeclass.h \
 	src/span.c src/span.h \
 	src/stats.c src/stats.h \
+	src/stats_sum.c src/stats_sum.h \
+	src/stats_text.c src/stats_text.h \
 	src/takeover.c src/takeover.h \
 	src/text.c src/text.h
 
@@ -81,29 +86,55 @@ src_ebb_ebb_SOURCES = \
 	src/ebb/chart.c src/ebb/chart.h \
 	src/ebb/ebb.c src/ebb/ebb.h \
 	src/ebb/elf.c src/ebb/elf.h \
+	src/ebb/heap.c src/ebb/heap.h \
 	src/ebb/help.c \
 	src/ebb/launch.c src/ebb/launch.h \
+	src/ebb/map.c \
 	src/ebb/play.c src/ebb/play.h \
 	src/ebb/record.c \
 	src/ebb/replay.c \
 	src/ebb/run.c \
 	src/ebb/script.c src/ebb/script.h \
+	src/ebb/stat.c \
+	src/ebb/target.c src/ebb/target.h \
+	src/ebb/top.c \
 	src/ebb/trace.c \
 	src/ebb/trace_file.c src/ebb/trace_file.h \
+	src/ebb/trim.c \
+	src/ebb/why.c src/ebb/why.h \
 	src/record/format.h \
 	src/options.c src/options.h \
 	src/os.c src/os.h \
 	src/sizeclass.c src/sizeclass.h \
+	src/stats_sum.c src/stats_sum.h \
+	src/stats_text.c src/stats_text.h \
 	src/text.c src/text.h
-src_ebb_ebb_CPPFLAGS = $(AM_CPPFLAGS) $(EBB_DEFINES) -DEBB_LIBRARY_DIR='"$(libdir)"' \
-	-DEBB_PRIVATE_DIR='"$(pkglibdir)"'
+src_ebb_ebb_CPPFLAGS = $(AM_CPPFLAGS) -iquote src/ebb $(EBB_DEFINES) \
+	-DEBB_LIBRARY_DIR='"$(libdir)"' -DEBB_PRIVATE_DIR='"$(pkglibdir)"'
 # ebb replay makes the calls that it measures: the compiler must not know what they do.
 src_ebb_ebb_CFLAGS = $(AM_CFLAGS) -pthread -fno-builtin -Wshadow -Wstrict-prototypes
 src_ebb_ebb_LDADD = -lpthread
+
+# The page for a browser, as strings of C.
+src/ebb/map_page.inc: src/ebb/map.html
+	$(AM_V_GEN)$(MKDIR_P) src/ebb && \
+	    $(SED) -e 's/\\/\\\\/g' -e 's/"/\\"/g' -e 's/^/"/' -e 's/$$/\\n"/' \
+	    $(srcdir)/src/ebb/map.html >$@.new && mv $@.new $@
+BUILT_SOURCES += src/ebb/map_page.inc
+CLEANFILES += src/ebb/map_page.inc
+EXTRA_DIST += src/ebb/map.html
+
+# Under the name by which bash-completion looks for it.
+EXTRA_DIST += src/ebb/ebb.bash
+completiondir = $(datadir)/bash-completion/completions
+install-data-local:
+	$(MKDIR_P) '$(DESTDIR)$(completiondir)'
+	$(INSTALL_DATA) '$(srcdir)/src/ebb/ebb.bash' '$(DESTDIR)$(completiondir)/ebb'
 
 # libtool's own descriptions of the libraries are of no use to anyone here.
 install-exec-hook:
 	rm -f '$(DESTDIR)$(libdir)/libebbmalloc.la' '$(DESTDIR)$(pkglibdir)/libebbrecord.la'
 
 uninstall-hook:
-	rm -f '$(DESTDIR)$(libdir)/libebbmalloc.so' '$(DESTDIR)$(pkglibdir)/libebbrecord.so'
+	rm -f '$(DESTDIR)$(libdir)/libebbmalloc.so' '$(DESTDIR)$(pkglibdir)/libebbrecord.so' \
+	    '$(DESTDIR)$(completiondir)/ebb'

@@ -43,24 +43,34 @@ static inline void lock_pause(void)
 
 static cold void lock_wait(struct lock *lock)
 {
+    count_one(COUNT_WAIT);
     for (int look = 0; look < LOCK_LOOKS; look++) {
         uint32_t expected = LOCK_FREE;
         if (atomic_load_explicit(&lock->state, memory_order_relaxed) == LOCK_FREE &&
             atomic_compare_exchange_strong_explicit(&lock->state, &expected, LOCK_HELD,
-                                                    memory_order_acquire, memory_order_relaxed))
+                                                    memory_order_acquire, memory_order_relaxed)) {
+            count_one(COUNT_LOCK);
             return;
+        }
         lock_pause();
     }
-    while (atomic_exchange_explicit(&lock->state, LOCK_AWAITED, memory_order_acquire) != LOCK_FREE)
+    while (atomic_exchange_explicit(&lock->state, LOCK_AWAITED, memory_order_acquire) !=
+           LOCK_FREE) {
+        count_one(COUNT_SLEEP);
         os_futex_wait(&lock->state, LOCK_AWAITED);
+    }
+    count_one(COUNT_LOCK);
 }
 
 /* Acquire when it fails, too: the purger's end depends on it (purger.c, may_end). */
 static inline bool lock_try(struct lock *lock)
 {
     uint32_t expected = LOCK_FREE;
-    return atomic_compare_exchange_strong_explicit(&lock->state, &expected, LOCK_HELD,
-                                                   memory_order_acquire, memory_order_acquire);
+    bool taken = atomic_compare_exchange_strong_explicit(
+        &lock->state, &expected, LOCK_HELD, memory_order_acquire, memory_order_acquire);
+    if (taken)
+        count_one(COUNT_LOCK);
+    return taken;
 }
 
 /* Looks as long as one who waits does before he sleeps. */
@@ -69,6 +79,8 @@ static inline bool lock_try_a_while(struct lock *lock)
     for (int look = 0; look < LOCK_LOOKS; look++) {
         if (atomic_load_explicit(&lock->state, memory_order_relaxed) == LOCK_FREE && lock_try(lock))
             return true;
+        if (look == 0)
+            count_one(COUNT_WAIT);
         lock_pause();
     }
     return false;

@@ -14,7 +14,10 @@
 struct lone lone;
 
 static bool purger_sweeps; /* under the sweep lock, and changed in a visit */
-static bool visiting;      /* the purger's */
+
+/* One visitor at a time: the thread that writes statistics (report.c) comes as the purger does. */
+static struct lock turn;
+static bool visiting; /* under it */
 
 cold void lone_wait(void)
 {
@@ -41,6 +44,7 @@ static void leave(void)
 static void come(void)
 {
     unsigned away_us = AWAY_LEAST_US;
+    lock_acquire(&turn);
     visiting = lone_process();
     while (visiting) {
         atomic_store_explicit(&lone.visitor, LOCK_HELD, memory_order_relaxed);
@@ -62,6 +66,7 @@ static void go(void)
     if (visiting)
         leave();
     visiting = false;
+    lock_release(&turn);
 }
 
 void lone_sweep_begin(struct lock *sweep_lock)
@@ -105,6 +110,7 @@ void lone_enter_child(void)
 {
     /* A visitor who was just looking whether he may be here is not waited for by a fork. */
     atomic_store_explicit(&lone.visitor, LOCK_FREE, memory_order_relaxed);
+    atomic_store(&turn.state, LOCK_FREE);
     purger_sweeps = visiting = false;
 }
 

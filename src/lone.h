@@ -60,7 +60,7 @@ static inline void lone_leave(bool entered)
 {
     if (!entered)
         return;
-    /* Release: pairs with the acquire in lone_visit_begin. */
+    /* Release: pairs with the acquire in lone.c, come. */
     atomic_store_explicit(&lone.inside,
                           atomic_load_explicit(&lone.inside, memory_order_relaxed) - 1,
                           memory_order_release);

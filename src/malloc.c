@@ -17,7 +17,8 @@
 #include "sizeclass.h"
 #include "text.h"
 
-/* A block shrunk by realloc stays where it is while it fills this share of its size class. */
+/* A block shrunk by realloc stays where it is while it fills this share of its size class. (What
+ * becomes of a huge one is told in huge.c.) */
 #define SHRINK_KEEPS(size, room) ((size) >= (room) / 4 * 3)
 
 /* More than any address space holds: refused without a look at the memory there is. */
@@ -127,10 +128,21 @@ static bool free_any(void *pointer)
     return true;
 }
 
-cold void api_free_slow(void *pointer, const char *call)
+/* Keeps a large block in the cache; false when there is no room. */
+static bool keep_large(void *pointer, unsigned class, const char *call)
+{
+    struct cache *cache = &arena_self->cache;
+    unsigned code = class * CODE_PER_CLASS;
+    if (unlikely(((uintptr_t)pointer & (PAGE_SIZE - 1)) != 0))
+        abort_on_foreign(call, pointer);
+    if (unlikely(cache_holds_large(cache, code, pointer)))
+        text_abort(call, pointer, span_error_text(SPAN_FREED_TWICE));
+    return cache_push_large(cache, code, pointer, &arena_self->limits[class]);
+}
+
+static cold void free_slow(void *pointer, const char *call)
 {
     int saved = errno;
-    cache_leave(&arena_self->cache);
     if (pointer == NULL)
         return;
     bool entered = lone_enter();
@@ -142,16 +154,13 @@ cold void api_free_slow(void *pointer, const char *call)
     errno = saved;
 }
 
-void api_free_large(void *pointer, unsigned code, const char *call)
+__attribute__((noinline)) void api_free_slow(void *pointer, const char *call)
 {
-    struct cache *cache = &arena_self->cache;
-    bool is_span = code <= CLASS_LAST * CODE_PER_CLASS;
-    if (is_span && unlikely(((uintptr_t)pointer & (PAGE_SIZE - 1)) != 0))
-        abort_on_foreign(call, pointer);
-    if (is_span && unlikely(cache_holds_large(cache, code, pointer)))
-        text_abort(call, pointer, span_error_text(SPAN_FREED_TWICE));
-    if (!cache_push(cache, code, pointer))
-        api_free_slow(pointer, call);
+    cache_leave(&arena_self->cache);
+    unsigned class = pagemap_class(pointer);
+    bool is_large = class > CLASS_SMALL_LAST && class <= CLASS_LAST;
+    if (!is_large || !keep_large(pointer, class, call))
+        free_slow(pointer, call);
 }
 
 /* ---- malloc, free ---------------------------------------------------------------------------- */
@@ -262,7 +271,7 @@ EXPORT void *API(realloc)(void *pointer, size_t size)
         api_free_as(pointer, "realloc");
         return NULL;
     }
-    if (size <= room && SHRINK_KEEPS(size, room))
+    if (size <= room && room <= LARGE_MAX && SHRINK_KEEPS(size, room))
         return pointer;
     if (room > SMALL_MAX)
         return resize_pages(pointer, room, size);

@@ -16,9 +16,16 @@ static struct {
     struct lock lock;
     char *next, *end;                                          /* the rest of the current region */
     struct free_record *free[META_SMALL_MAX / META_GRAIN + 1]; /* by size in grains */
-    size_t used_bytes;
-    size_t mapped_bytes;
 } meta;
+
+struct meta_books meta_books;
+
+static void note_region(char *start, size_t size)
+{
+    meta_books.mapped_bytes += size;
+    if (meta_books.region_count < META_REGIONS)
+        meta_books.regions[meta_books.region_count++] = (struct meta_region){start, size};
+}
 
 /* Under the lock. What is left of the old region is lost: less than a record. */
 static void *carve(size_t size)
@@ -30,7 +37,7 @@ static void *carve(size_t size)
         if (start == NULL)
             return NULL;
         os_use_huge_pages(start, region, false); /* most of it is never touched */
-        meta.mapped_bytes += region;
+        note_region(start, region);
         if (region - size < (size_t)(meta.end - meta.next)) {
             /* A large record in a region of its own: keep the current one. */
             return start;
@@ -57,7 +64,7 @@ void *meta_alloc(size_t size)
         record = carve(size);
     }
     if (record != NULL)
-        meta.used_bytes += size;
+        meta_books.used_bytes += size;
     lock_release(&meta.lock);
     if (recycled)
         memset(record, 0, size);
@@ -71,14 +78,14 @@ void meta_free(void *record, size_t size)
     lock_acquire(&meta.lock);
     freed->next = meta.free[size / META_GRAIN];
     meta.free[size / META_GRAIN] = freed;
-    meta.used_bytes -= size;
+    meta_books.used_bytes -= size;
     lock_release(&meta.lock);
 }
 
 size_t meta_used_bytes(void)
 {
     lock_acquire(&meta.lock);
-    size_t bytes = meta.used_bytes;
+    size_t bytes = meta_books.used_bytes;
     lock_release(&meta.lock);
     return bytes;
 }
@@ -86,7 +93,7 @@ size_t meta_used_bytes(void)
 size_t meta_mapped_bytes(void)
 {
     lock_acquire(&meta.lock);
-    size_t bytes = meta.mapped_bytes;
+    size_t bytes = meta_books.mapped_bytes;
     lock_release(&meta.lock);
     return bytes;
 }

@@ -14,6 +14,19 @@
  * their own rooms. */
 #define META_SMALL_MAX (12 * META_GRAIN)
 
+/* Regions that are noted for who draws a map; there may be more. */
+#define META_REGIONS 4096
+
+/* Written under the lock of this room. */
+extern hidden struct meta_books {
+    size_t used_bytes, mapped_bytes;
+    size_t region_count;
+    struct meta_region {
+        char *start;
+        size_t size; /* bytes */
+    } regions[META_REGIONS];
+} meta_books;
+
 /* Zeroed memory, or NULL; at a cache line when it is larger than META_SMALL_MAX. Sizes up to
  * META_SMALL_MAX may be freed again. */
 void *meta_alloc(size_t size);

@@ -1,9 +1,11 @@
 #include "options.h"
 
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "os.h"
 #include "text.h"
 
 #define PREFIX "EBBMALLOC_"
@@ -17,6 +19,13 @@ static const char *const advice_names[] = {"dontneed", "free", NULL};
 static const char *const schedule_names[] = {"idle", "periodic", "immediate", "manual", NULL};
 static const char *const thread_names[] = {"auto", "off", NULL};
 static const char *const huge_pages_names[] = {"off", "on", NULL};
+static const char *const stats_names[] = {"off", "exit", NULL};
+
+/* Signals that a program can do without. */
+static const char *const signal_names[] = {"off",   "HUP", "USR1", "USR2", "PROF",
+                                           "WINCH", "IO",  "PWR",  NULL};
+static const uint8_t signals[] = {0, SIGHUP, SIGUSR1, SIGUSR2, SIGPROF, SIGWINCH, SIGIO, SIGPWR};
+#define SIGNAL_LAST (sizeof signals - 1)
 
 const struct option option_table[] = {
     {PREFIX "PURGE_SCHEDULE", OPTION_CHOICE, &options.schedule, 0, SCHEDULE_MANUAL, SCHEDULE_IDLE,
@@ -35,6 +44,12 @@ const struct option option_table[] = {
      "resident above this, all that is free is given back at once; 0: no limit"},
     {PREFIX "HUGE_PAGES", OPTION_CHOICE, &options.huge_pages, 0, HUGE_PAGES_ON, HUGE_PAGES_OFF,
      huge_pages_names, "transparent huge pages: faster, but they keep free memory"},
+    {PREFIX "STATS", OPTION_CHOICE, &options.stats, 0, STATS_EXIT, STATS_OFF, stats_names,
+     "write the page of malloc_stats when the program exits"},
+    {PREFIX "STATS_SIGNAL", OPTION_CHOICE, &options.stats_signal, 0, SIGNAL_LAST, 0, signal_names,
+     "write that page when the process gets this signal"},
+    {PREFIX "STATS_FILE", OPTION_PATH, &options.stats_file, 0, 0, 0, NULL,
+     "the file for these pages, to which they are added; - is stderr"},
 };
 
 const size_t option_count = sizeof option_table / sizeof *option_table;
@@ -69,6 +84,19 @@ static bool parse_number(const char *text, enum option_kind kind, size_t *value)
     return *text == '\0';
 }
 
+int option_signal(size_t value)
+{
+    return value <= SIGNAL_LAST ? signals[value] : 0;
+}
+
+/* An absolute one: the program may change its directory. */
+static bool parse_path(const char *text, size_t *value)
+{
+    bool is_none = strcmp(text, "-") == 0;
+    *value = is_none ? 0 : (size_t)(uintptr_t)text;
+    return is_none || (*text == '/' && strlen(text) < OPTION_PATH_MOST);
+}
+
 bool option_parse(const struct option *option, const char *text, size_t *value)
 {
     size_t read = 0;
@@ -76,6 +104,9 @@ bool option_parse(const struct option *option, const char *text, size_t *value)
         while (option->choices[read] != NULL && strcmp(option->choices[read], text) != 0)
             read++;
         if (option->choices[read] == NULL)
+            return false;
+    } else if (option->kind == OPTION_PATH) {
+        if (!parse_path(text, &read))
             return false;
     } else if (!parse_number(text, option->kind, &read) || read < option->least ||
                read > option->most) {
@@ -89,6 +120,8 @@ void option_print(const struct option *option, size_t value, char *buffer, size_
 {
     if (option->kind == OPTION_CHOICE)
         text_format(buffer, capacity, "%s", option->choices[value]);
+    else if (option->kind == OPTION_PATH)
+        text_format(buffer, capacity, "%s", value == 0 ? "-" : (const char *)(uintptr_t)value);
     else if (option->kind == OPTION_MILLISECONDS)
         text_format(buffer, capacity, "%zu ms", value);
     else if (value != 0 && value % (1024 * MiB) == 0)
@@ -101,6 +134,18 @@ void option_print(const struct option *option, size_t value, char *buffer, size_
         text_format(buffer, capacity, "%zu", value);
 }
 
+bool option_print_of(const struct option *option, const struct options *in_force, char *buffer,
+                     size_t capacity)
+{
+    size_t place = (size_t)((const char *)option->value - (const char *)&options);
+    size_t value = *(const size_t *)((const char *)in_force + place);
+    if (option->kind == OPTION_CHOICE && value > option->most)
+        text_format(buffer, capacity, "?");
+    else
+        option_print(option, value, buffer, capacity);
+    return value == option->initial;
+}
+
 static void complain(const struct option *option, const char *text)
 {
     char least[32], most[32], initial[32], expected[128], given[TEXT_GIVEN];
@@ -110,6 +155,9 @@ static void complain(const struct option *option, const char *text)
         for (size_t i = 1; option->choices[i] != NULL; i++)
             length += text_format(expected + length, sizeof expected - length, " or %s",
                                   option->choices[i]);
+    } else if (option->kind == OPTION_PATH) {
+        text_format(expected, sizeof expected, "an absolute path of less than %u characters, or -",
+                    OPTION_PATH_MOST);
     } else {
         option_print(option, option->least, least, sizeof least);
         option_print(option, option->most, most, sizeof most);
@@ -119,6 +167,16 @@ static void complain(const struct option *option, const char *text)
     }
     text_warn("%s=%s: expected %s, using default %s", option->name,
               text_tame(given, sizeof given, text), expected, initial);
+}
+
+/* The environment may change: programs write their titles there. One option has a path. */
+static void keep_path(const struct option *option)
+{
+    static char path[OPTION_PATH_MOST];
+    if (option->kind != OPTION_PATH || *option->value == 0)
+        return;
+    text_format(path, sizeof path, "%s", (const char *)(uintptr_t)*option->value);
+    *option->value = (size_t)(uintptr_t)path;
 }
 
 /* One NAME=VALUE of the environment, NAME known to begin with the prefix. */
@@ -132,8 +190,11 @@ static void read_variable(const char *variable)
         size_t length = strlen(option->name);
         if (length != (size_t)(equals - variable) || memcmp(option->name, variable, length) != 0)
             continue;
+        if (option->kind == OPTION_PATH && os_is_secure())
+            return; /* the caller might write where only the program may */
         if (!option_parse(option, equals + 1, option->value))
             complain(option, equals + 1);
+        keep_path(option);
         return;
     }
     char known[512], given[TEXT_GIVEN];

@@ -25,6 +25,12 @@ enum schedule {
     SCHEDULE_MANUAL,    /* when the program asks for it */
 };
 
+/* When the page of statistics is written without a call of the program's. */
+enum stats_when {
+    STATS_OFF,
+    STATS_EXIT, /* at exit(3) and at the end of main */
+};
+
 enum huge_pages {
     HUGE_PAGES_OFF, /* never in chunks: they would keep what is free between live blocks */
     HUGE_PAGES_ON,  /* wherever the kernel has them */
@@ -39,17 +45,23 @@ struct options {
     size_t huge_pages;        /* enum huge_pages */
     size_t background_thread; /* enum background_thread */
     size_t thread_cache;      /* bytes of free blocks that one thread may keep at most */
+    size_t stats;             /* enum stats_when */
+    size_t stats_file;        /* const char *: of the page of statistics; 0: stderr */
+    size_t stats_signal;      /* as option_signal numbers them; 0: none */
 };
 
 extern struct options options;
 
-enum option_kind { OPTION_CHOICE, OPTION_BYTES, OPTION_MILLISECONDS };
+enum option_kind { OPTION_CHOICE, OPTION_BYTES, OPTION_MILLISECONDS, OPTION_PATH };
+
+/* The longest path, with the zero at its end. */
+#define OPTION_PATH_MOST 512
 
 struct option {
     const char *name; /* of the environment variable */
     enum option_kind kind;
     size_t *value;
-    size_t least, most;         /* allowed; of a choice: 0 and the last index */
+    size_t least, most;         /* allowed; of a choice: 0 and the last index; of a path: 0 */
     size_t initial;             /* the default */
     const char *const *choices; /* names by value, for OPTION_CHOICE */
     const char *what;           /* one line for the user */
@@ -62,10 +74,19 @@ extern const size_t option_count;
  * one line on stderr, with what is expected, and the default stays; so is an unknown name. */
 void options_init(void);
 
+/* The number of the signal that a value of options.stats_signal stands for; 0: none. */
+int option_signal(size_t value);
+
 /* The value of an option as the user would write it. */
 void option_print(const struct option *option, size_t value, char *buffer, size_t capacity);
 
-/* Reads a value; false when text is none. Exposed for tests. */
+/* The same of one that is in force in a process, which may be another one: a value that is out of
+ * its range is "?". True when it is the default. */
+bool option_print_of(const struct option *option, const struct options *in_force, char *buffer,
+                     size_t capacity);
+
+/* Reads a value; false when text is none. A path is not copied: its value is where text is, or 0
+ * for "-". Exposed for tests. */
 bool option_parse(const struct option *option, const char *text, size_t *value);
 
 #endif

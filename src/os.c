@@ -121,11 +121,19 @@ bool os_purge_lazily(void *start, size_t size)
 
 /* process_madvise(2) on the caller's own process: since Linux 6.13. */
 #define PIDFD_SELF (-10000)
-static _Atomic bool may_use_vectors, has_vectors = true;
+static _Atomic int vectors_thread; /* who may use it; 0 for nobody */
+static _Atomic bool has_vectors = true;
 
 void os_allow_vectors(bool allow)
 {
-    atomic_store_explicit(&may_use_vectors, allow, memory_order_relaxed);
+    atomic_store_explicit(&vectors_thread, allow ? os_thread_id() : 0, memory_order_relaxed);
+}
+
+static bool may_use_vectors(void)
+{
+    int thread = atomic_load_explicit(&vectors_thread, memory_order_relaxed);
+    return thread != 0 && thread == os_thread_id() &&
+           atomic_load_explicit(&has_vectors, memory_order_relaxed);
 }
 
 _Static_assert(sizeof(struct os_range) == sizeof(struct iovec) &&
@@ -145,8 +153,7 @@ size_t os_purge_ranges(const struct os_range *ranges, size_t count, bool lazily)
 {
     size_t done = 0;
     int advice = lazily ? MADV_FREE : MADV_DONTNEED;
-    if (count > 1 && atomic_load_explicit(&may_use_vectors, memory_order_relaxed) &&
-        atomic_load_explicit(&has_vectors, memory_order_relaxed) && !REFUSED(OS_CALL_PURGE)) {
+    if (count > 1 && may_use_vectors() && !REFUSED(OS_CALL_PURGE)) {
         long bytes = syscall(SYS_process_madvise, PIDFD_SELF, ranges, count, advice, 0);
         if (bytes < 0)
             atomic_store_explicit(&has_vectors, false, memory_order_relaxed);
@@ -206,6 +213,13 @@ uint64_t os_now_ms(void)
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+uint64_t os_now_us(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
 void os_yield(void)
@@ -355,4 +369,44 @@ size_t os_resident_bytes(void)
     for (i++; i < length && text[i] >= '0' && text[i] <= '9'; i++)
         pages = pages * 10 + (size_t)(text[i] - '0');
     return pages * os_page_size;
+}
+
+size_t os_peak_resident_bytes(void)
+{
+    char text[4096];
+    static const char name[] = "VmHWM:";
+    if (os_read_file("/proc/self/status", text, sizeof text) == 0)
+        return 0;
+    const char *at = strstr(text, name);
+    size_t kib = 0;
+    for (at = at != NULL ? at + sizeof name - 1 : ""; *at == ' ' || *at == '\t';)
+        at++;
+    for (; *at >= '0' && *at <= '9'; at++)
+        kib = kib * 10 + (size_t)(*at - '0');
+    return kib * KiB;
+}
+
+int os_open_to_append(const char *path)
+{
+    int saved = errno;
+    int flags = O_WRONLY | O_CREAT | O_APPEND | O_NOCTTY | O_NONBLOCK | O_CLOEXEC;
+    int descriptor = (int)syscall(SYS_openat, AT_FDCWD, path, flags, 0600);
+    errno = saved;
+    return descriptor;
+}
+
+bool os_is_secure(void)
+{
+    return getauxval(AT_SECURE) != 0;
+}
+
+int os_process_id(void)
+{
+    return (int)syscall(SYS_getpid);
+}
+
+void os_handle_signal(int number, void (*handler)(int))
+{
+    struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART | SA_ONSTACK};
+    sigaction(number, &action, NULL);
 }

@@ -51,8 +51,8 @@ struct os_range {
 };
 size_t os_purge_ranges(const struct os_range *ranges, size_t count, bool lazily);
 
-/* Whether os_purge_ranges may use a call that a filter of system calls may not know, and end the
- * program for. Not at first. */
+/* Whether os_purge_ranges may, in the calling thread, use a call that a filter of system calls may
+ * not know, and end the program for. Not at first, and in one thread at most. */
 void os_allow_vectors(bool allow);
 
 /* MADV_FREE: the kernel may take the memory when it wants it; it stays counted as resident and
@@ -74,6 +74,9 @@ bool os_barrier_all(void);
 
 /* Milliseconds since an arbitrary point, steady, coarse (a tick of the kernel). */
 uint64_t os_now_ms(void);
+
+/* The same, exact, in microseconds. */
+uint64_t os_now_us(void);
 
 void os_yield(void);
 void os_sleep_us(unsigned microseconds);
@@ -130,6 +133,22 @@ size_t os_read_file(const char *path, char *text, size_t capacity);
 
 /* Resident bytes of this process as the kernel counts them, from /proc/self/statm; 0 if unknown. */
 size_t os_resident_bytes(void);
+
+/* The most that it ever had, from /proc/self/status; 0 if unknown. */
+size_t os_peak_resident_bytes(void);
+
+/* Opens a file to add to, which is made if need be, for its owner alone. A descriptor, or negative.
+ * Keeps errno. */
+int os_open_to_append(const char *path);
+
+/* True when the process has rights that its caller may not have (setuid and the like). */
+bool os_is_secure(void);
+
+int os_process_id(void);
+
+/* From now on the handler is called for the signal, on the alternate stack if there is one; system
+ * calls go on after it where the kernel can. */
+void os_handle_signal(int number, void (*handler)(int));
 
 #ifdef EBB_PREFIXED
 /* For tests: when set, asked before each call that can be refused; true makes it fail. */

@@ -188,7 +188,8 @@ static int thread_main(void *argument)
 {
     struct os_thread *thread = argument;
     prctl(PR_SET_NAME, thread->name);
-    settle();
+    if (!thread->plain)
+        settle();
     return thread->run(NULL);
 }
 

@@ -2,8 +2,9 @@
  * locks libc or the program hold, and invisible to what libc does for its threads. In it nothing of
  * libc may be used but calls that touch no more than errno.
  *
- * It has all signals blocked, no capabilities, a table of descriptors of its own, and runs as an
- * ordinary thread wherever the process might run at its start, whoever started it.
+ * It has all signals blocked, and, unless it is a plain one, no capabilities, a table of
+ * descriptors of its own, and runs as an ordinary thread wherever the process might run at its
+ * start, whoever started it.
  *
  * The program may be confined by a filter of system calls that ends it for one that is not on its
  * list. So what is not needed is not called.
@@ -16,6 +17,7 @@
 struct os_thread {
     int (*run)(void *);
     const char *name;
+    bool plain;               /* it keeps the descriptors and rights of who started it: for short */
     _Atomic uint32_t running; /* the kernel sets it to 0 when the thread's memory is free again … */
     _Atomic int id;           /* … and a little later this is nobody's id any more; 0: unknown */
     char *area;               /* its stack and its thread-local storage, kept for the next time */

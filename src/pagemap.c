@@ -5,7 +5,25 @@
 #include "lock.h"
 #include "os.h"
 
-struct pagemap pagemap;
+struct pagemap_leaf pagemap_none;
+
+/* pagemap_top, each entry of which leads to `none`. C has no word for a distance that the linker
+ * knows. */
+#define TEXT_OF(number) #number
+#define TEXT(number) TEXT_OF(number)
+__asm__(".pushsection .data.pagemap_top, \"aw\"\n"
+        ".hidden pagemap_top\n"
+        ".globl pagemap_top\n"
+        ".balign 64\n"
+        "pagemap_top:\n"
+        ".set top, 0\n"
+        ".rept 1 << (" TEXT(ADDRESS_BITS) " - " TEXT(
+            LEAF_SHIFT) ")\n"
+                        ".quad pagemap_none - pagemap_top - (top << (" TEXT(LEAF_SHIFT) " - " TEXT(
+                            PAGE_SHIFT) "))\n"
+                                        ".set top, top + 1\n"
+                                        ".endr\n"
+                                        ".popsection\n");
 
 /* Guards the making of leaves. */
 static struct lock lock;
@@ -15,15 +33,21 @@ static struct pagemap_leaf *writable_leaf(const void *address)
     return (struct pagemap_leaf *)pagemap_leaf_at((uintptr_t)address >> LEAF_SHIFT);
 }
 
+struct pagemap_books pagemap_books;
+
 /* Under the lock. */
 static bool make_leaf(size_t top)
 {
-    if (atomic_load_explicit(&pagemap.top[top], memory_order_relaxed) != 0)
+    if (pagemap_leaf_at(top) != &pagemap_none)
         return true;
     void *leaf = os_map(sizeof(struct pagemap_leaf));
     if (leaf == NULL)
         return false;
-    atomic_store_explicit(&pagemap.top[top], (uintptr_t)leaf - (uintptr_t)&pagemap.none,
+    atomic_fetch_add_explicit(&pagemap_books.leaf_bytes, sizeof(struct pagemap_leaf),
+                              memory_order_relaxed);
+    os_use_huge_pages(leaf, sizeof(struct pagemap_leaf), false); /* little of it is ever touched */
+    atomic_store_explicit(&pagemap_top[top],
+                          (uintptr_t)leaf - (uintptr_t)pagemap_top - top * LEAF_PAGES,
                           memory_order_release);
     return true;
 }

@@ -1,10 +1,14 @@
 /* pagemap.h: what an address is. Two levels over the whole address space:
  *
- *   top[address / 32 GiB] ──► leaf: a code byte per page (sizeclass.h), and
- *                                   an owner per 32 MiB: the chunk, or a list of huge blocks
+ *   top[address / 128 GiB] ──► leaf: a code byte per page (sizeclass.h), and
+ *                                    an owner per 32 MiB: the chunk, or a list of huge blocks
  *
  * Entries of the top that were never set point at one shared leaf of zeros, so a lookup needs no
  * test for an absent leaf and a foreign pointer reads as CLASS_NONE, never as a fault.
+ *
+ * An entry tells where the code of page 0 would be if the leaf went down to there, counted from the
+ * top itself: so a lookup adds the page's number as it is, and the entries of a top that nobody has
+ * written to yet are known to the linker.
  *
  * Readers take no lock. Who writes a code owns the pages (fresh from their chunk, or a mapping of
  * its own), and does so before it hands out the first block there; the program's own
@@ -24,7 +28,7 @@
 #define ADDRESS_BITS 47
 #endif
 
-#define LEAF_SHIFT 35
+#define LEAF_SHIFT 37
 #define LEAF_PAGES ((size_t)1 << (LEAF_SHIFT - PAGE_SHIFT))
 #define LEAF_CHUNKS ((size_t)1 << (LEAF_SHIFT - CHUNK_SHIFT))
 #define TOP_ENTRIES ((size_t)1 << (ADDRESS_BITS - LEAF_SHIFT))
@@ -37,21 +41,20 @@ struct pagemap_leaf {
 /* Added to an owner that is a list of huge blocks and no chunk. */
 #define OWNER_IS_HUGE 1
 
-/* An entry of the top is the distance in bytes from `none` to its leaf: zero, for absent, needs no
- * set-up, and both are found from one address. */
-struct pagemap {
-    struct pagemap_leaf none; /* of zeros; never written */
-    _Atomic uintptr_t top[TOP_ENTRIES];
-};
+extern hidden struct pagemap_leaf pagemap_none; /* of zeros; never written */
+extern hidden _Atomic uintptr_t pagemap_top[TOP_ENTRIES];
 
-extern hidden struct pagemap pagemap;
-
-static always_inline const struct pagemap_leaf *pagemap_leaf_at(size_t top)
+/* Where the code of page 0 would be. */
+static always_inline uintptr_t pagemap_codes(size_t top)
 {
     /* Relaxed: the leaf's address reaches a reader only through a block in it (see above), and
      * its memory is read by dependency. */
-    uintptr_t distance = atomic_load_explicit(&pagemap.top[top], memory_order_relaxed);
-    return (const struct pagemap_leaf *)((uintptr_t)&pagemap.none + distance);
+    return (uintptr_t)pagemap_top + atomic_load_explicit(&pagemap_top[top], memory_order_relaxed);
+}
+
+static always_inline const struct pagemap_leaf *pagemap_leaf_at(size_t top)
+{
+    return (const struct pagemap_leaf *)(pagemap_codes(top) + top * LEAF_PAGES);
 }
 
 /* Tells the code of the page that address lies in. False when the address is not a multiple of 16,
@@ -63,7 +66,7 @@ static always_inline bool pagemap_find(const void *address, unsigned *code)
     size_t top = ((value >> 4) | (value << 60)) >> (LEAF_SHIFT - 4);
     if (unlikely(top >= TOP_ENTRIES))
         return false;
-    *code = pagemap_leaf_at(top)->codes[(value >> PAGE_SHIFT) & (LEAF_PAGES - 1)];
+    *code = *(const uint8_t *)(pagemap_codes(top) + (value >> PAGE_SHIFT));
     return true;
 }
 
@@ -98,6 +101,11 @@ static inline void *pagemap_huge(const void *address)
     uintptr_t owner = pagemap_owner(address);
     return (owner & OWNER_IS_HUGE) != 0 ? (void *)(owner - OWNER_IS_HUGE) : NULL;
 }
+
+/* Address space of the leaves that were made, of which little is resident. */
+extern hidden struct pagemap_books {
+    _Atomic size_t leaf_bytes;
+} pagemap_books;
 
 /* Makes sure that leaves exist for size bytes at start, which no one else may be using. False when
  * there is no memory for them, or the addresses are beyond what the map covers. */

@@ -4,7 +4,8 @@
 
 #include "options.h"
 
-static _Atomic size_t bytes, calls, growth;
+struct purge_books purge_books;
+static _Atomic size_t growth;
 
 /* What is worth a call. */
 #define GROWTH_LEAST MiB
@@ -27,13 +28,16 @@ static void purge_some(const struct os_range *ranges, size_t count, enum sweep_k
     bool lazily = kind != SWEEP_NOW && options.advice == ADVICE_FREE;
     count_resident(ranges, count, kind, resident);
     for (size_t first = 0; first < count; first++) {
+        uint64_t begin_us = os_now_us();
         size_t done = os_purge_ranges(ranges + first, count - first, lazily);
-        atomic_fetch_add_explicit(&calls, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&purge_books.spent_us, os_now_us() - begin_us,
+                                  memory_order_relaxed);
+        atomic_fetch_add_explicit(&purge_books.calls, 1, memory_order_relaxed);
         for (size_t end = first + done; first < end; first++) {
             results[first] = lazily ? PURGE_LAZY : PURGE_DONE;
             if (lazily)
                 continue;
-            atomic_fetch_add_explicit(&bytes, resident[first], memory_order_relaxed);
+            atomic_fetch_add_explicit(&purge_books.bytes, resident[first], memory_order_relaxed);
             *given_back += resident[first];
         }
         if (first == count)
@@ -75,10 +79,15 @@ size_t purge_take_growth(void)
 
 size_t purge_bytes(void)
 {
-    return atomic_load_explicit(&bytes, memory_order_relaxed);
+    return atomic_load_explicit(&purge_books.bytes, memory_order_relaxed);
 }
 
 size_t purge_calls(void)
 {
-    return atomic_load_explicit(&calls, memory_order_relaxed);
+    return atomic_load_explicit(&purge_books.calls, memory_order_relaxed);
+}
+
+uint64_t purge_us(void)
+{
+    return atomic_load_explicit(&purge_books.spent_us, memory_order_relaxed);
 }

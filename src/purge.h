@@ -3,6 +3,8 @@
 #ifndef EBB_PURGE_H
 #define EBB_PURGE_H
 
+#include <stdatomic.h>
+
 #include "base.h"
 #include "os.h"
 
@@ -33,9 +35,17 @@ void purge_note_growth(size_t bytes);
 /* … and so many are not made up for yet: 0 as long as they are fewer than is worth a call. */
 size_t purge_take_growth(void);
 
+extern hidden struct purge_books {
+    _Atomic size_t bytes, calls;
+    _Atomic uint64_t spent_us;
+} purge_books;
+
 /* Since the start: bytes that were given back at once, and calls for it (one for several ranges).
  */
 size_t purge_bytes(void);
 size_t purge_calls(void);
+
+/* What those calls took in all, in microseconds. */
+uint64_t purge_us(void);
 
 #endif

@@ -30,8 +30,15 @@
 #define PRESSURE_LOOK_MS 250
 #define PRESSURE_PERIOD_MS 100
 
+/* How long a request from outside waits at most for the purger, who is there, in milliseconds. */
+#define REQUEST_LOOK_MS 1000
+
 /* How long to go without a thread when the kernel refused one. */
 #define REFUSED_MS 1000
+
+/* The program has dropped privileges: how often to look whether all is done before the thread ends
+ * in any case. */
+#define LAST_LOOKS 3
 
 /* How long to wait for the thread to end, and from look to look. */
 #define STOP_LOOKS 10000
@@ -48,7 +55,7 @@ static _Atomic uint32_t stop;          /* a futex: the thread is to end */
 static _Atomic uint64_t next_start_ms; /* after a refusal */
 
 static _Atomic uint64_t next_look_ms; /* without a thread */
-static _Atomic size_t sweeps;
+struct purger_books purger_books;
 static _Atomic size_t threshold = SMALL_PROCESS;
 
 /* ---- What a sweep does ------------------------------------------------------------------------
@@ -68,11 +75,10 @@ static enum sweep_kind kind_of_sweep(void)
 }
 
 /* Under the sweep lock. Returns the bytes given back. */
-static size_t sweep_all(enum sweep_kind kind)
+static size_t sweep_uncounted(enum sweep_kind kind)
 {
     static uint64_t next_ageing_ms; /* under the lock */
     uint64_t now = os_now_ms();
-    atomic_fetch_add_explicit(&sweeps, 1, memory_order_relaxed);
     /* Those who trim at times want all of it; else threads that are busy keep their caches. */
     bool all = kind == SWEEP_NOW || options.schedule == SCHEDULE_PERIODIC;
     takeover_flush(all);
@@ -86,6 +92,18 @@ static size_t sweep_all(enum sweep_kind kind)
     return bytes + takeover_purge_holes(kind) + chunk_sweep(kind, SPARE_CHUNKS);
 }
 
+static size_t sweep_all(enum sweep_kind kind)
+{
+    uint64_t begin_us = os_now_us();
+    size_t bytes = sweep_uncounted(kind);
+    uint64_t took_us = os_now_us() - begin_us;
+    atomic_fetch_add_explicit(&purger_books.sweeps, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&purger_books.sweeps_us, took_us, memory_order_relaxed);
+    if (took_us > atomic_load_explicit(&purger_books.longest_us, memory_order_relaxed))
+        atomic_store_explicit(&purger_books.longest_us, took_us, memory_order_relaxed);
+    return bytes;
+}
+
 /* Under the sweep lock, by the thread: true when there is something for another sweep to do, or to
  * look at. */
 static bool anything_left(void)
@@ -94,6 +112,42 @@ static bool anything_left(void)
     bool left = takeover_any_unswept() || chunk_any_dirty() || huge_any_kept();
     lone_visit_end();
     return left;
+}
+
+/* ---- What is asked for from outside -----------------------------------------------------------
+ */
+
+struct purger_request purger_request;
+
+static bool is_asked(void)
+{
+    return unlikely(atomic_load_explicit(&purger_request.wanted, memory_order_relaxed) !=
+                    atomic_load_explicit(&purger_request.done, memory_order_relaxed));
+}
+
+/* The request that was there before the sweep began. */
+static void answer(uint32_t wanted, size_t bytes)
+{
+    atomic_store_explicit(&purger_request.bytes, bytes, memory_order_relaxed);
+    atomic_store_explicit(&purger_request.done, wanted, memory_order_release);
+}
+
+bool purger_answer(void)
+{
+    uint32_t wanted = atomic_load_explicit(&purger_request.wanted, memory_order_relaxed);
+    if (!is_asked())
+        return false;
+    lone_sweep_begin(&sweep_lock);
+    size_t bytes = sweep_all(SWEEP_NOW);
+    lone_sweep_end(&sweep_lock);
+    answer(wanted, bytes);
+    return true;
+}
+
+static cold void answer_in_slow_path(void)
+{
+    uint32_t wanted = atomic_load_explicit(&purger_request.wanted, memory_order_relaxed);
+    answer(wanted, purger_trim());
 }
 
 /* ---- The thread ------------------------------------------------------------------------------ */
@@ -138,10 +192,12 @@ static bool wait_for_sweep(struct pressure *pressure, uint64_t wait_ms)
         os_thread_has_own_descriptors() && pressure_is_watched(pressure, options.soft_limit);
     static uint64_t unlooked_ms; /* the thread's */
     while (wait_ms != 0 && atomic_load(&stop) == 0) {
-        uint64_t part_ms = looks ? min_size(wait_ms, PRESSURE_LOOK_MS) : wait_ms;
+        uint64_t part_ms = min_size(wait_ms, looks ? PRESSURE_LOOK_MS : REQUEST_LOOK_MS);
         os_futex_wait_ms(&stop, 0, part_ms);
         wait_ms -= part_ms;
         unlooked_ms += part_ms;
+        if (is_asked())
+            break;
         if (!looks || (unlooked_ms < PRESSURE_LOOK_MS && !pressure->is_high))
             continue;
         unlooked_ms = 0;
@@ -157,18 +213,22 @@ static int purge(void *unused)
     (void)unused;
     pressure_begin(&pressure, os_thread_has_own_descriptors());
     uint64_t wait_ms = period_ms();
-    for (;;) {
+    for (unsigned last_looks = 0;;) {
         bool high = wait_for_sweep(&pressure, wait_ms);
         bool dropped = os_thread_watch_ids();
         if (atomic_load(&stop) != 0 || atomic_load(&threshold) == SIZE_MAX)
             break;
+        purger_answer();
         bool again = sweep(high || dropped ? SWEEP_NOW : kind_of_sweep());
-        if (dropped) /* the next slow path starts one with the new ids */
-            break;
-        if (!again && may_end())
+        os_allow_vectors(false); /* what filters there will be is not known once it has ended */
+        if ((!again || dropped) && may_end())
             return 0;
+        if (dropped &&
+            ++last_looks == LAST_LOOKS) /* the next slow path starts one with the new ids */
+            break;
         wait_ms = high ? min_size(period_ms(), PRESSURE_PERIOD_MS) : period_ms();
     }
+    os_allow_vectors(false);
     atomic_store(&thread_state, THREAD_NONE);
     return 0;
 }
@@ -188,7 +248,7 @@ static bool start_blocked(void)
 {
     if (change_state(THREAD_ENDING, THREAD_RUNNING))
         return true;
-    if (!os_is_home() || os_now_ms() < atomic_load_explicit(&next_start_ms, memory_order_relaxed))
+    if (!os_is_home())
         return false;
     if (!change_state(THREAD_NONE, THREAD_RUNNING))
         return true; /* somebody else just did it */
@@ -203,6 +263,8 @@ static bool start_blocked(void)
 static bool start_thread(void)
 {
     uint64_t signals;
+    if (os_now_ms() < atomic_load_explicit(&next_start_ms, memory_order_relaxed))
+        return false; /* before any system call */
     os_block_signals(&signals);
     bool started = start_blocked();
     os_restore_signals(signals);
@@ -211,6 +273,8 @@ static bool start_thread(void)
 
 void purger_stop(void)
 {
+    if (!os_is_home())
+        return; /* a child of vfork: it is its parent's */
     atomic_store(&stop, 1);
     os_futex_wake(&stop);
     for (int look = 0; look < STOP_LOOKS; look++) {
@@ -319,8 +383,11 @@ void purger_tick(void)
     if (unlikely(growth != 0))
         make_up_for(growth);
 
-    if (likely(atomic_load_explicit(&thread_state, memory_order_relaxed) == THREAD_RUNNING) ||
-        options.schedule == SCHEDULE_MANUAL)
+    if (likely(atomic_load_explicit(&thread_state, memory_order_relaxed) == THREAD_RUNNING))
+        return;
+    if (is_asked())
+        answer_in_slow_path();
+    if (options.schedule == SCHEDULE_MANUAL)
         return;
     if (is_left_alone())
         return;
@@ -348,6 +415,13 @@ void purger_reclaim(void)
     end_own(entered);
 }
 
+void purger_visit(void (*visit)(void *context), void *context)
+{
+    lone_sweep_begin(&sweep_lock);
+    visit(context);
+    lone_sweep_end(&sweep_lock);
+}
+
 void purger_set_threshold(size_t bytes)
 {
     atomic_store_explicit(&threshold, bytes, memory_order_relaxed);
@@ -355,5 +429,14 @@ void purger_set_threshold(size_t bytes)
 
 size_t purger_sweeps(void)
 {
-    return atomic_load_explicit(&sweeps, memory_order_relaxed);
+    return atomic_load_explicit(&purger_books.sweeps, memory_order_relaxed);
+}
+
+struct purger_work purger_work(void)
+{
+    return (struct purger_work){
+        .sweeps = purger_sweeps(),
+        .all_us = atomic_load_explicit(&purger_books.sweeps_us, memory_order_relaxed),
+        .longest_us = atomic_load_explicit(&purger_books.longest_us, memory_order_relaxed),
+    };
 }

@@ -14,6 +14,8 @@
 #ifndef EBB_PURGER_H
 #define EBB_PURGER_H
 
+#include <stdatomic.h>
+
 #include "base.h"
 
 /* From every slow path. */
@@ -33,8 +35,35 @@ void purger_set_threshold(size_t bytes);
  * process of several. Waits for it for a second at most. */
 void purger_stop(void);
 
-/* Sweeps since the start. */
+/* Written under the sweep lock. */
+extern hidden struct purger_books {
+    _Atomic size_t sweeps;
+    _Atomic uint64_t sweeps_us, longest_us;
+} purger_books;
+
+/* Sweeps since the start, trims among them; and how long they took. */
 size_t purger_sweeps(void);
+struct purger_work {
+    size_t sweeps; /* count */
+    uint64_t all_us, longest_us;
+};
+struct purger_work purger_work(void);
+
+/* What `ebb trim` asks for from outside: it writes another number than `done` to `wanted`, and
+ * looks for the answer. Whoever comes along first answers: the purger, which looks between its
+ * sweeps; a slow path of malloc or free, where there is no purger; or the thread that a signal
+ * starts (report.h). */
+extern hidden struct purger_request {
+    _Atomic uint32_t wanted, done; /* numbers of requests */
+    _Atomic size_t bytes;          /* that were resident and were given back for the last one */
+} purger_request;
+
+/* By a thread of the library's own: answers, and returns true, if there is a request. */
+bool purger_answer(void);
+
+/* For another thread of the library's own: calls visit under the sweep lock, taken as the purger
+ * takes it, so that what visit does between lone_visit_begin and lone_visit_end may take locks. */
+void purger_visit(void (*visit)(void *context), void *context);
 
 /* The child of a fork has no thread; was_lone: nor had the parent others than the purger. */
 void purger_enter_child(bool was_lone);

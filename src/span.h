@@ -103,10 +103,16 @@ static inline struct arena *span_owner(const struct span *span)
     return atomic_load_explicit(&span->owner, memory_order_acquire);
 }
 
-/* Bytes that are given back, lazily or not, while the span lives; of those, lazily. */
+/* OS pages that are given back, lazily or not, while the span lives; their bytes; of those, lazily.
+ */
+static inline uint32_t span_hole_pages(const struct span *span)
+{
+    return (uint32_t)__builtin_popcountll(span->purged);
+}
+
 static inline size_t span_hole_bytes(const struct span *span)
 {
-    return (size_t)__builtin_popcountll(span->purged) * os_page_size;
+    return span_hole_pages(span) * os_page_size;
 }
 
 static inline size_t span_lazy_bytes(const struct span *span)

@@ -5,133 +5,80 @@
 #include "huge.h"
 #include "lone.h"
 #include "meta.h"
-#include "options.h"
 #include "os.h"
 #include "purge.h"
 #include "purger.h"
+#include "stats_sum.h"
 #include "takeover.h"
-#include "text.h"
 
-/* Spans' bytes that are no blocks, and blocks in mail, count as what they were taken from. */
-struct sums {
-    struct stats *stats;
-    size_t span_bytes, large_span_bytes, free_bytes, hole_bytes, lazy_bytes, small_cached;
-};
-
-/* Subtraction of figures that were taken one after another. */
-static size_t less(size_t whole, size_t part)
-{
-    return whole > part ? whole - part : 0;
-}
+/* Arenas that may be made while the others are being counted. */
+#define MORE_ARENAS 16
 
 static void add_arena(struct arena *arena, bool owned, void *context)
 {
-    struct sums *sums = context;
-    struct stats *stats = sums->stats;
-    sums->span_bytes += arena->span_bytes;
-    sums->free_bytes += arena->free_bytes;
-    sums->hole_bytes += arena->hole_bytes;
-    sums->lazy_bytes += arena->lazy_bytes;
-    struct cache_large large = {0, 0};
-    size_t cached = owned ? cache_bytes(arena, &large) : 0;
-    stats->cached += cached;
-    sums->small_cached += cached - large.bytes;
-    sums->large_span_bytes += arena->large_bytes;
-    stats->large_live += less(arena->large_bytes, large.bytes);
-    stats->large_blocks += less(arena->large_spans, large.blocks);
-    stats->spans += arena->spans;
-    stats->refills += arena->refills;
-    stats->flushes += arena->flushes;
-    stats->foreign_frees += arena->foreign_frees;
-    stats->takeovers += arena->takeovers;
-    stats->borrowed_spans += arena->borrowed_spans;
+    sum_arena(context, arena, owned);
 }
 
-void stats_collect(struct stats *stats)
+static void ask_others(struct stats *stats)
 {
-    *stats = (struct stats){.arenas = arenas_count()};
-    struct sums sums = {.stats = stats};
-    struct chunk_totals chunks;
-    struct huge_totals huge;
-    bool entered = lone_enter();
-    takeover_visit_all(add_arena, &sums);
-    chunk_count(&chunks);
-    huge_count(&huge);
-    stats->metadata = meta_used_bytes();
-    size_t meta_mapped = meta_mapped_bytes();
-    lone_leave(entered);
-    stats->small_live =
-        less(sums.span_bytes, sums.large_span_bytes + sums.free_bytes + sums.small_cached);
-    stats->large_live += chunks.large_bytes;
-    stats->large_blocks += chunks.large_blocks;
-    stats->small_free =
-        less(less(chunks.mapped_bytes, chunks.free_bytes),
-             stats->small_live + stats->large_live + stats->cached + sums.hole_bytes);
-    stats->holes = sums.hole_bytes - sums.lazy_bytes;
-    stats->huge_live = huge.live_bytes;
-    stats->huge_blocks = huge.live_blocks;
-    stats->huge_kept = huge.kept_bytes;
-    stats->pages_dirty = chunks.dirty_bytes;
-    stats->pages_clean = less(chunks.free_bytes, chunks.dirty_bytes + chunks.lazy_bytes);
-    stats->pages_lazy = chunks.lazy_bytes + sums.lazy_bytes;
-    stats->mapped = chunks.mapped_bytes + huge.live_bytes + huge.kept_bytes + meta_mapped;
+    struct purger_work work = purger_work();
+    stats->page_map = atomic_load_explicit(&pagemap_books.leaf_bytes, memory_order_relaxed);
     stats->resident = os_resident_bytes();
+    stats->peak_resident = max_size(os_peak_resident_bytes(), stats->resident);
+    stats->peak_chunks = chunk_peak_bytes();
     stats->purged = purge_bytes();
     stats->purge_calls = purge_calls();
-    stats->sweeps = purger_sweeps();
+    stats->purge_us = purge_us();
+    stats->sweeps = work.sweeps;
+    stats->sweeps_us = work.all_us;
+    stats->longest_sweep_us = work.longest_us;
 }
 
-static void print_bytes(const char *what, size_t bytes, const char *note)
+static void collect(struct stats *stats, struct stats_detail *detail)
 {
-    text_line("%-28s %11zu KiB  %s", what, bytes / KiB, note);
+    *stats = (struct stats){.arenas = arenas_count()};
+    struct sums sums = {.stats = stats, .detail = detail};
+    takeover_visit_all(add_arena, &sums);
+    chunk_count(&sums.chunks);
+    huge_count(&sums.huge);
+    sums.meta_used = meta_used_bytes();
+    sums.meta_mapped = meta_mapped_bytes();
+    sum_up(&sums);
 }
 
-static void print_count(const char *what, size_t count, const char *note)
+void stats_collect(struct stats *stats, struct stats_detail *detail)
 {
-    text_line("%-28s %11zu      %s", what, count, note);
+    arenas_prepare(); /* it may be the program's first call */
+    bool entered = lone_enter();
+    collect(stats, detail);
+    lone_leave(entered);
+    ask_others(stats);
 }
 
-static void print_options(void)
+void stats_collect_as_visitor(struct stats *stats, struct stats_detail *detail)
 {
-    text_line("options in force");
-    for (size_t i = 0; i < option_count; i++) {
-        const struct option *option = &option_table[i];
-        char value[64];
-        option_print(option, *option->value, value, sizeof value);
-        text_line("  %-26s %11s      %s", option->name, value,
-                  *option->value == option->initial ? "(default)" : "");
-    }
+    lone_visit_begin();
+    collect(stats, detail);
+    lone_visit_end();
+    ask_others(stats);
 }
 
-void stats_print(void)
+static size_t detail_size(size_t arenas)
 {
-    struct stats stats;
-    stats_collect(&stats);
-    text_line("ebbmalloc " EBB_VERSION);
-    print_bytes("live, small blocks", stats.small_live, "up to 32 KiB each");
-    print_bytes("live, large blocks", stats.large_live, "32 KiB to 4 MiB each");
-    print_bytes("live, huge blocks", stats.huge_live, "over 4 MiB each");
-    print_bytes("cached by threads", stats.cached, "free, ready for reuse");
-    print_bytes("free in spans", stats.small_free, "between live blocks");
-    print_bytes("holes in spans, given back", stats.holes, "addresses only");
-    print_bytes("free pages, resident", stats.pages_dirty, "given back if not reused soon");
-    print_bytes("free pages, left to kernel", stats.pages_lazy, "resident until it wants them");
-    print_bytes("free pages, given back", stats.pages_clean, "addresses only");
-    print_bytes("huge mappings, kept", stats.huge_kept, "given back if not reused soon");
-    print_bytes("metadata", stats.metadata, "the library's own records");
-    print_bytes("mapped", stats.mapped, "address space of all of these");
-    print_bytes("resident, whole process", stats.resident, "as the kernel counts");
-    print_bytes("purged so far", stats.purged, "given back in all");
-    print_count("purge calls", stats.purge_calls, "to the kernel");
-    print_count("sweeps", stats.sweeps, "");
-    print_count("arenas", stats.arenas, "one per thread, reused");
-    print_count("spans", stats.spans, "");
-    print_count("large blocks", stats.large_blocks, "");
-    print_count("huge blocks", stats.huge_blocks, "");
-    print_count("cache refills", stats.refills, "");
-    print_count("cache flushes", stats.flushes, "");
-    print_count("blocks freed elsewhere", stats.foreign_frees, "by a thread not their owner");
-    print_count("spans taken over", stats.borrowed_spans, "by arenas that needed one");
-    print_count("takeovers", stats.takeovers, "of caches");
-    print_options();
+    return sizeof(struct stats_detail) + arenas * sizeof(struct stats_arena);
+}
+
+struct stats_detail *stats_new_detail(void)
+{
+    size_t room = arenas_count() + MORE_ARENAS; /* and the commons */
+    struct stats_detail *detail = os_map(detail_size(room));
+    if (detail != NULL)
+        detail->room = room;
+    return detail;
+}
+
+void stats_drop_detail(struct stats_detail *detail)
+{
+    if (detail != NULL)
+        os_unmap(detail, detail_size(detail->room));
 }

@@ -88,7 +88,6 @@ void takeover_visit_all(void (*visit)(struct arena *arena, bool owned, void *con
                         void *context)
 {
     struct arena *batch[VISIT_BATCH];
-    arenas_prepare();
     lock_acquire(&visit_lock);
     struct arena *arena = arenas_first();
     while (arena != NULL) {
@@ -277,8 +276,8 @@ void takeover_lock_all(void)
     }
     bool barrier = os_has_barrier() && os_barrier_all();
     for (struct arena *arena = arenas_first(); arena != NULL; arena = arenas_next(arena))
-        arena->at_rest = (barrier || arena == arena_self || arena->orphan) &&
-                         wait_for_owner(arena, WAIT_SLEEPS_FORK);
+        arena->at_rest = arena == arena_self ||
+                         ((barrier || arena->orphan) && wait_for_owner(arena, WAIT_SLEEPS_FORK));
 }
 
 /* In the child: the owner does not exist any more. A cache that was in use while the memory was

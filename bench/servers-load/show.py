@@ -95,14 +95,15 @@ def cells_of(row):
 
 def markdown(result):
     names = names_of(result)
-    memory = markdown_table(result, names, "MiB: peak → 1 s later", memory_cell)
+    later = " / ".join(str(seconds) for seconds in AFTER_SECONDS)
+    memory = markdown_table(result, names, f"MiB: peak → {later} s later", memory_cell)
     times = markdown_table(result, names, "s: time (CPU)", time_cell)
     loads = "\n".join(f"- {load['name']}: {load['what']}." for load in result["loads"])
     return f"{memory}\n\n{times}\n\n{loads}\n\n{result['machine']}; {rounds_words(result)}."
 
 
 def memory_cell(row):
-    return f"{row.peak:.0f} → {row.after[1]:.0f}"
+    return f"{row.peak:.0f} → " + " / ".join(f"{row.after[d]:.0f}" for d in AFTER_SECONDS)
 
 
 def time_cell(row):

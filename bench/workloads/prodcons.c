@@ -144,6 +144,7 @@ int main(int argc, char **argv)
         pthread_join(threads[i][1], NULL);
         total += rings[i].taken * BATCH_BLOCKS;
     }
+    workload_total("prodcons", total, "blocks");
     workload_result("prodcons", (double)total / (bench_now() - start), "blocks/s");
     return 0;
 }

@@ -113,6 +113,7 @@ int main(int argc, char **argv)
     uint64_t total = 0;
     for (size_t i = 0; i < threads; i++)
         total += sessions[i].replacements;
+    workload_total("server", 2 * total, "calls");
     workload_result("server", (double)total / elapsed, "ops/s");
     return 0;
 }

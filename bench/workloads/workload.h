@@ -1,7 +1,7 @@
-/* What the workloads share: their arguments and their one line of result.
+/* What the workloads share: their arguments and their line of result.
  *
  * A workload takes numbers only, in a fixed order, each with a default; a wrong one ends the
- * program with a line that names it and its range. The result is one line, `name: VALUE unit`,
+ * program with a line that names it and its range. The result is the last line, `name: VALUE unit`,
  * which bench/compare reads. */
 #ifndef EBB_BENCH_WORKLOAD_H
 #define EBB_BENCH_WORKLOAD_H
@@ -58,6 +58,13 @@ static void workload_arguments(const char *name, int argc, char **argv, Workload
 static inline void workload_result(const char *name, double value, const char *unit)
 {
     printf("%s: %.6g %s\n", name, value, unit);
+}
+
+/* How many blocks or calls the figure comes from, in a line of its own before it, for whoever
+ * counts something else beside them (bench/compare --suite counts). */
+static inline void workload_total(const char *name, uint64_t total, const char *what)
+{
+    printf("%s: %llu %s\n", name, (unsigned long long)total, what);
 }
 
 static inline void workload_fail(const char *name, const char *what)

@@ -6,8 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-const struct command *const commands[] = {&run_command,      &record_command, &replay_command,
-                                          &trace_subcommand, &help_command,   NULL};
+const struct command *const commands[] = {
+    &run_command,    &stat_command,   &map_command,      &top_command,  &trim_command,
+    &record_command, &replay_command, &trace_subcommand, &help_command, NULL};
 
 const struct command *find_command(const char *name)
 {

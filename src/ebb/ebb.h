@@ -12,6 +12,11 @@ enum exit_status {
     EXIT_DONE = 0,
     EXIT_FAILED = 1,        /* asked for correctly, but it did not work out */
     EXIT_USAGE = 2,         /* not asked for correctly */
+    EXIT_NO_PROCESS = 3,    /* there is no such process, or it ended meanwhile */
+    EXIT_NOT_ALLOWED = 4,   /* the kernel does not allow to look at it */
+    EXIT_NO_LIBRARY = 5,    /* it is not on the library */
+    EXIT_OTHER_BUILD = 6,   /* it is on another build of it, or what it says is damaged */
+    EXIT_NO_ANSWER = 7,     /* ebb trim: nobody there to do it */
     EXIT_NOT_STARTED = 125, /* ebb run, record: the library is not there or cannot be preloaded */
     EXIT_NOT_EXECUTABLE = 126, /* ebb run, record: the command is there but does not start */
     EXIT_NOT_FOUND = 127,      /* ebb run, record: there is no such command */
@@ -29,6 +34,10 @@ struct command {
 extern const struct command *const commands[];
 
 extern const struct command run_command;
+extern const struct command stat_command;
+extern const struct command map_command;
+extern const struct command top_command;
+extern const struct command trim_command;
 extern const struct command record_command;
 extern const struct command replay_command;
 extern const struct command trace_subcommand;

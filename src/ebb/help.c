@@ -22,7 +22,7 @@ enum { TOPICS = sizeof topics / sizeof *topics };
 
 void print_overview(void)
 {
-    puts("ebb - start programs on the ebbmalloc library\n\n"
+    puts("ebb - start programs on the ebbmalloc library, and look at running ones\n\n"
          "Usage:");
     for (size_t i = 0; commands[i] != NULL; i++)
         printf("  ebb %s %s\n", commands[i]->name, commands[i]->arguments);
@@ -82,6 +82,12 @@ static void print_status(void)
          "  1    the output could not be written, the trace is damaged, or a\n"
          "       replayed block was not what it should be\n"
          "  2    wrong usage\n"
+         "  3    there is no such process, or it ended meanwhile\n"
+         "  4    the kernel does not allow to look at it: another user's, or see\n"
+         "       kernel.yama.ptrace_scope\n"
+         "  5    the process is not on ebbmalloc\n"
+         "  6    it is on another build of it, or its records are damaged\n"
+         "  7    ebb trim: the process sleeps, and nobody in it could do it\n"
          "Exit status of ebb run and ebb record: that of the command, or\n"
          "  2    wrong usage\n"
          "  125  the library or the file is not there or cannot be used\n"

@@ -145,6 +145,14 @@ static const struct option {
     {"EBBMALLOC_HUGE_PAGES",
      {"off", "on"},
      {"", "ON", "auto", "on ", " off", "offf", "always", "0", "1"}},
+    /* "exit" is not silent: tests/command/stats.sh. */
+    {"EBBMALLOC_STATS", {"off"}, {"", "on", "EXIT", "exit ", " off", "exits", "0", "1"}},
+    {"EBBMALLOC_STATS_SIGNAL",
+     {"off", "HUP", "USR1", "USR2", "PROF", "WINCH", "IO", "PWR"},
+     {"", "on", "KILL", "SEGV", "usr1", "SIGUSR1", "USR", "USR1 ", " HUP", "10", "0"}},
+    {"EBBMALLOC_STATS_FILE",
+     {"-", "/nowhere/at all"},
+     {"", "page", "./page", "--", "~/page", " /page"}},
 };
 enum { option_count = sizeof options / sizeof *options };
 

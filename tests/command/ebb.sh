@@ -159,7 +159,7 @@ explains_itself() {
     expect_run 0 "$ebb" --version
     expect "version" "$out" 'ebb (ebbmalloc) [0-9]*.[0-9]*.[0-9]*'
     local topic
-    for topic in '' run record replay trace help options status; do
+    for topic in '' run stat map top trim record replay trace help options status; do
         # shellcheck disable=SC2086 # no topic is no argument
         expect_run 0 "$ebb" help $topic
         [ -n "$out" ] || fail "ebb help $topic says nothing"

@@ -15,6 +15,7 @@ diff - "$scratch/installed" <<'END' || fail "installed files differ (< missing, 
 ./lib/ebbmalloc/libebbrecord.so
 ./lib/libebbmalloc.so
 ./lib/pkgconfig/ebbmalloc.pc
+./share/bash-completion/completions/ebb
 ./share/man/man1/ebb.1
 ./share/man/man3/ebbmalloc.3
 ./share/man/man5/ebb-trace.5

@@ -16,6 +16,16 @@ skip() {
     exit 77
 }
 
+# want COMMAND PACKAGE: true when it is there, or root could install it.
+want() {
+    local install=(apt-get -y -o DPkg::Lock::Timeout=300 --no-install-recommends install "$2")
+    command -v "$1" >/dev/null && return
+    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return 1
+    { DEBIAN_FRONTEND=noninteractive "${install[@]}" ||
+        { apt-get update && DEBIAN_FRONTEND=noninteractive "${install[@]}"; }; } >"$scratch/apt" 2>&1 &&
+        command -v "$1" >/dev/null
+}
+
 # expect_run STATUS COMMAND…: runs it; its output is then in $out and $err.
 expect_run() {
     local expected=$1 status=0

@@ -245,8 +245,8 @@ again:
         if
         :: atomic {
                 inside ->
-                put(OWNER, SLOT + top, block, RELAXED);
                 put(OWNER, TOP, top + 1, RELAXED);
+                put(OWNER, SLOT + top, block, RELAXED);
                 true_top = top + 1;
                 top = 0;
                 block = 0;

@@ -181,6 +181,27 @@ static void huge(void)
     fall_alone("huge blocks", 10 * 20 * MiB, 20 * MiB, 20 * MiB);
 }
 
+/* A small block stands in the mapping that a large one had, when there is nothing else to do any
+ * more. */
+#define HUGE_BEFORE (60 * MiB)
+#define HUGE_AFTER (5 * MiB)
+
+static void huge_reused(void)
+{
+    touch_stack();
+    wake_purger();
+    sleep_seconds(2);
+    size_t start = resident_bytes();
+    char *block = malloc(HUGE_BEFORE);
+    memset(block, 1, HUGE_BEFORE);
+    size_t peak = resident_bytes();
+    free(block);
+    block = malloc(HUGE_AFTER);
+    memset(block, 1, HUGE_AFTER);
+    require_fall_but("a smaller block in place of a huge one", start, peak, HUGE_AFTER);
+    free(block);
+}
+
 static void child(void)
 {
     struct load load = {.bytes = LOAD, .least = 16, .most = 4 * KiB};
@@ -235,16 +256,9 @@ static const struct {
     const char *name;
     void (*run)(void);
 } scenarios[] = {
-    {"own", own},
-    {"remote", remote},
-    {"ended", ended},
-    {"survivors", survivors},
-    {"single", single},
-    {"large", large},
-    {"huge", huge},
-    {"child", child},
-    {"inherited", inherited},
-    {"tide", tide},
+    {"own", own},       {"remote", remote},       {"ended", ended}, {"survivors", survivors},
+    {"single", single}, {"large", large},         {"huge", huge},   {"huge, reused", huge_reused},
+    {"child", child},   {"inherited", inherited}, {"tide", tide},
 };
 enum { SCENARIOS = sizeof scenarios / sizeof *scenarios };
 

@@ -206,7 +206,8 @@ size_t rollup_bytes(const char *key)
 
 uint64_t books_number(const char *element, const char *attribute)
 {
-    char text[4096] = "", pattern[64];
+    static char text[64 * KiB];
+    char pattern[64];
     FILE *stream = fmemopen(text, sizeof text - 1, "w");
     if (stream == NULL || malloc_info(0, stream) != 0)
         fail("malloc_info");

@@ -24,7 +24,7 @@ static int start(void **state)
 static struct stats collect(void)
 {
     struct stats stats;
-    stats_collect(&stats);
+    stats_collect(&stats, NULL);
     return stats;
 }
 

@@ -1,7 +1,9 @@
 /* The options: what is read as a value, what is not, and what the user is told. */
 #include "support.h"
 
+#include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -110,6 +112,44 @@ static void milliseconds_are_read_with_and_without_their_unit(void **state)
         check_refused(&delay, wrong[i]);
 }
 
+static const struct option path = {"EBBMALLOC_PLACE", OPTION_PATH, NULL, 0, 0, 0, NULL, ""};
+
+static void paths_are_absolute_or_none(void **state)
+{
+    (void)state;
+    static const char absolute[] = "/var/log/a b";
+    check_read(&path, absolute, (size_t)(uintptr_t)absolute);
+    check_read(&path, "-", 0);
+    check_refused(&path, "");
+    check_refused(&path, "log");
+    check_refused(&path, "./log");
+    check_refused(&path, "--");
+    char longest[OPTION_PATH_MOST + 1] = "/";
+    memset(longest + 1, 'x', OPTION_PATH_MOST - 1);
+    check_refused(&path, longest);
+    longest[OPTION_PATH_MOST - 1] = '\0';
+    check_read(&path, longest, (size_t)(uintptr_t)longest);
+}
+
+static void signals_have_the_kernels_numbers(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < option_count; i++) {
+        const struct option *option = &option_table[i];
+        size_t value;
+        if (option->value != &options.stats_signal)
+            continue;
+        assert_true(option_parse(option, "USR2", &value));
+        assert_int_equal(option_signal(value), SIGUSR2);
+        assert_true(option_parse(option, "PWR", &value));
+        assert_int_equal(option_signal(value), SIGPWR);
+        assert_int_equal(option_signal(option->most + 1), 0);
+        assert_int_equal(option_signal(0), 0);
+        return;
+    }
+    fail_msg("there is no option for the signal");
+}
+
 static void check_round_trip(const struct option *option, size_t value)
 {
     char text[64];
@@ -160,6 +200,9 @@ static const struct options usual = {
     .huge_pages = HUGE_PAGES_OFF,
     .background_thread = THREAD_AUTO,
     .thread_cache = 4 * MiB,
+    .stats = STATS_OFF,
+    .stats_file = 0,
+    .stats_signal = 0,
 };
 
 struct environment {
@@ -211,6 +254,28 @@ static void the_environment_sets_options_and_the_rest_keep_their_defaults(void *
     CHECK_SETS("EBBMALLOC_THREAD_CACHE", "64k", thread_cache, 65536);
     CHECK_SETS("EBBMALLOC_SOFT_LIMIT", "3G", soft_limit, 3072 * MiB);
     CHECK_SETS("EBBMALLOC_HUGE_PAGES", "on", huge_pages, HUGE_PAGES_ON);
+    CHECK_SETS("EBBMALLOC_STATS", "exit", stats, STATS_EXIT);
+    CHECK_SETS("EBBMALLOC_STATS_SIGNAL", "HUP", stats_signal, 1);
+}
+
+static void change_the_environment(void *unused)
+{
+    (void)unused;
+    static char variable[] = "EBBMALLOC_STATS_FILE=/var/log/page";
+    putenv(variable);
+    options_init();
+    memset(variable, 'x', sizeof variable - 1);
+    if (strcmp((const char *)(uintptr_t)options.stats_file, "/var/log/page") != 0)
+        _exit(1);
+}
+
+/* Servers write their titles where their environment was. */
+static void a_path_outlives_the_environment_that_named_it(void **state)
+{
+    (void)state;
+    char said[2048];
+    int status = run_in_child(change_the_environment, NULL, said, sizeof said);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
 /* One line on stderr that begins like this, and the defaults. */
@@ -243,6 +308,10 @@ static void a_bad_value_is_named_in_one_line_and_the_default_stays(void **state)
                     "using default 400 ms\n");
     check_complaint("EBBMALLOC_THREAD_CACHE", "65M",
                     "ebbmalloc: EBBMALLOC_THREAD_CACHE=65M: expected bytes", "using default 4M\n");
+    check_complaint("EBBMALLOC_STATS_FILE", "log",
+                    "ebbmalloc: EBBMALLOC_STATS_FILE=log: expected an absolute path of less than "
+                    "512 characters, or -, ",
+                    "using default -\n");
     check_complaint("EBBMALLOC_PURGE_DELAY", "two\nlines\x1b[31m",
                     "ebbmalloc: EBBMALLOC_PURGE_DELAY=two?lines?[31m: expected ", "default");
 }
@@ -264,9 +333,12 @@ int main(void)
         cmocka_unit_test(borders_belong_to_the_range_and_their_neighbours_do_not),
         cmocka_unit_test(numbers_that_overflow_are_refused),
         cmocka_unit_test(milliseconds_are_read_with_and_without_their_unit),
+        cmocka_unit_test(paths_are_absolute_or_none),
+        cmocka_unit_test(signals_have_the_kernels_numbers),
         cmocka_unit_test(what_is_printed_can_be_written_back),
         cmocka_unit_test(every_default_in_the_table_is_in_its_range_and_round_trips),
         cmocka_unit_test(the_environment_sets_options_and_the_rest_keep_their_defaults),
+        cmocka_unit_test(a_path_outlives_the_environment_that_named_it),
         cmocka_unit_test(a_bad_value_is_named_in_one_line_and_the_default_stays),
         cmocka_unit_test(an_unknown_name_is_told_with_those_that_are_known),
     };

@@ -270,7 +270,7 @@ static size_t address_space(void)
 static bool is_nothing_in_use(struct stats *stats)
 {
     ebb_malloc_trim(0);
-    stats_collect(stats);
+    stats_collect(stats, NULL);
     return stats->small_live == 0 && stats->cached == 0 && stats->spans == 0 &&
            stats->large_live == 0 && stats->large_blocks == 0 && stats->huge_live == 0 &&
            stats->huge_blocks == 0 && stats->huge_kept == 0 && stats->pages_dirty == 0 &&

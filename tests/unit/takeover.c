@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "arenas.h"
+#include "stats_sum.h"
 #include "takeover.h"
 
 enum { OWNERS = 2, SLOTS = 24, WANTED_TAKEOVERS = 2000000 };
@@ -124,8 +125,10 @@ static void look(struct arena *arena, bool owned, void *context)
             continue;
         tally->visits++;
         tally->kept_out += owned;
-        struct cache_large large;
-        require(!owned || cache_bytes(arena, &large) <= 64 * MiB);
+        struct stats stats = {0};
+        struct sums sums = {.stats = &stats};
+        sum_arena(&sums, arena, owned);
+        require(stats.cached <= 64 * MiB);
     }
 }
 

@@ -1,0 +1,542 @@
+#include "heap.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "stats_sum.h"
+#include "text.h"
+
+/* What is read of an arena: all but its mail. */
+#define ARENA_BYTES offsetof(struct arena, strays)
+
+/* Records that lie so near to each other are read together; and so much at a time. */
+#define READ_GAP 4096
+#define READ_MOST (256 * KiB)
+
+/* Words of the largest bitmap: 32 KiB of 16 bytes each. */
+#define WORDS_MOST (PAGE_SIZE / 16 / 64)
+
+/* A cache holds no more blocks of a class than this. */
+#define CACHED_MOST 4096
+
+static void *need(void *memory)
+{
+    if (memory == NULL) {
+        complain("out of memory");
+        exit(EXIT_FAILED);
+    }
+    return memory;
+}
+
+/* A list that is followed, with no more records than there can be: true when `at` cannot be one of
+ * its records, or was there before (R. P. Brent's way to find a circle: compare with one that is
+ * moved on at each power of two). */
+struct walk {
+    uintptr_t mark;
+    size_t steps;
+};
+
+static bool goes_astray(struct walk *walk, uintptr_t at, size_t most)
+{
+    if (at % sizeof(void *) != 0 || at == walk->mark || walk->steps == most)
+        return true;
+    if ((walk->steps & (walk->steps + 1)) == 0)
+        walk->mark = at;
+    walk->steps++;
+    return false;
+}
+
+/* An array that grows. */
+static void *grow(void *array, size_t count, size_t size)
+{
+    if (count != 0 && (count < 64 || !is_power_of_two(count)))
+        return array;
+    return need(realloc(array, max_size(count * 2, 64) * size));
+}
+
+static int compare_places(const void *a, const void *b)
+{
+    const struct heap_place *first = a, *second = b;
+    return (first->at > second->at) - (first->at < second->at);
+}
+
+static void sort_places(struct heap_place *places, size_t count)
+{
+    if (count != 0)
+        qsort(places, count, sizeof *places, compare_places);
+}
+
+/* The index of what is at an address, or HEAP_NONE. */
+static uint32_t find_place(const struct heap_place *places, size_t count, uintptr_t at)
+{
+    struct heap_place key = {.at = at}, *found = NULL;
+    if (count != 0)
+        found = bsearch(&key, places, count, sizeof key, compare_places);
+    return found != NULL ? found->index : HEAP_NONE;
+}
+
+/* ---- Arenas ---------------------------------------------------------------------------------- */
+
+/* A copy, with bins that are empty where their tops and stacks do not belong together. */
+static bool read_arena(struct heap *heap, const struct target *target, uintptr_t at,
+                       struct arena *arena)
+{
+    if (!target_read(target, at, arena, ARENA_BYTES))
+        return false;
+    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++) {
+        uintptr_t stack = (uintptr_t)arena->stacks[class];
+        uintptr_t top = (uintptr_t)arena->cache.bins[class].top;
+        if (stack == 0)
+            top = 0;
+        if (top - stack > CACHED_MOST * sizeof(void *) || (top - stack) % sizeof(void *) != 0) {
+            heap->damaged++;
+            top = stack;
+        }
+        arena->stacks[class] = (void **)stack;
+        arena->cache.bins[class].top = (void **)top;
+    }
+    return true;
+}
+
+static void read_arenas(struct heap *heap, const struct target *target, struct sums *sums,
+                        struct arena **copies)
+{
+    struct walk walk = {0, 0};
+    struct arena *arenas = NULL, *next;
+    size_t most = heap->address_space / sizeof *arenas;
+    size_t count = 0;
+    if (!target_read(target, (uintptr_t)target->root.arenas, &next, sizeof next))
+        next = NULL;
+    while (next != NULL) {
+        uintptr_t at = (uintptr_t)next;
+        arenas = grow(arenas, count, sizeof *arenas);
+        heap->arena_places = grow(heap->arena_places, count, sizeof *heap->arena_places);
+        if (goes_astray(&walk, at, most) || !read_arena(heap, target, at, &arenas[count])) {
+            heap->damaged++;
+            break;
+        }
+        heap->arena_places[count] = (struct heap_place){at, (uint32_t)count};
+        next = arenas[count++].next;
+    }
+    heap->detail = need(calloc(1, sizeof *heap->detail + count * sizeof heap->detail->arena[0]));
+    heap->detail->room = count;
+    sums->detail = heap->detail;
+    for (size_t i = 0; i < count; i++)
+        sum_arena(sums, &arenas[i], true);
+    heap->stats.arenas = count - (count != 0); /* the last are the commons */
+    sort_places(heap->arena_places, count);
+    *copies = arenas;
+}
+
+/* ---- Chunks and spans ------------------------------------------------------------------------ */
+
+struct found {
+    uintptr_t at;
+    uint32_t chunk;
+    uint16_t page;
+};
+
+/* Where spans are said to be. */
+struct finds {
+    struct found *found;
+    size_t count;
+};
+
+static void note_spans(struct finds *finds, const struct chunk *chunk, uint32_t index)
+{
+    uintptr_t last = 0;
+    for (size_t page = 0; page < CHUNK_PAGES; page++) {
+        uintptr_t at = (uintptr_t)chunk->spans[page];
+        if (at != 0 && at != last) {
+            finds->found = grow(finds->found, finds->count, sizeof *finds->found);
+            finds->found[finds->count++] = (struct found){at, index, (uint16_t)page};
+        }
+        last = at;
+    }
+}
+
+static void mark_free_pages(const struct buddy *buddy, uint64_t *free)
+{
+    size_t word = 0;
+    for (unsigned order = 0; order < BUDDY_ORDERS; order++) {
+        size_t blocks = BUDDY_PAGES >> order, words = max_size(blocks / 64, 1);
+        for (size_t block = 0; block < blocks; block++)
+            if (buddy->free[word + block / 64] >> block % 64 & 1)
+                bits_set(free, block << order, (block + 1) << order);
+        word += words;
+    }
+}
+
+static void keep_chunk(struct heap *heap, const struct chunk *copy)
+{
+    heap->chunks = grow(heap->chunks, heap->chunk_count, sizeof *heap->chunks);
+    heap->chunk_places = grow(heap->chunk_places, heap->chunk_count, sizeof *heap->chunk_places);
+    heap->chunk_places[heap->chunk_count] =
+        (struct heap_place){(uintptr_t)copy->base, (uint32_t)heap->chunk_count};
+    struct heap_chunk *chunk = &heap->chunks[heap->chunk_count++];
+    memset(chunk, 0, sizeof *chunk);
+    chunk->base = copy->base;
+    chunk->committed = min_size(copy->committed, CHUNK_PAGES);
+    memcpy(chunk->free_state, copy->free_state, sizeof chunk->free_state);
+    mark_free_pages(&copy->buddy, chunk->free);
+    for (size_t page = 0; page < CHUNK_PAGES; page++) {
+        chunk->large[page] = (uint16_t)min_size(copy->large[page], CHUNK_PAGES - page);
+        chunk->span[page] = HEAP_NONE;
+    }
+}
+
+static bool is_chunk_base(const char *base)
+{
+    uintptr_t address = (uintptr_t)base;
+    return address % CHUNK_SIZE == 0 && address >> ADDRESS_BITS == 0;
+}
+
+static void read_chunks(struct heap *heap, const struct target *target, enum heap_depth depth,
+                        struct sums *sums, struct finds *finds)
+{
+    size_t seen = 0;
+    size_t bytes = depth >= HEAP_SPANS ? sizeof(struct chunk) : offsetof(struct chunk, spans);
+    size_t records_most = heap->address_space / sizeof(struct chunk);
+    struct walk walk = {0, 0};
+    struct chunk *next, *copy = need(malloc(sizeof *copy));
+    if (!target_read(target, (uintptr_t)target->root.chunks, &next, sizeof next))
+        next = NULL;
+    for (; next != NULL; next = copy->next) {
+        if (goes_astray(&walk, (uintptr_t)next, records_most) ||
+            !target_read(target, (uintptr_t)next, copy, bytes)) {
+            heap->damaged++;
+            break;
+        }
+        if (copy->base == NULL)
+            continue;
+        if (!is_chunk_base(copy->base) || ++seen > heap->address_space / CHUNK_SIZE ||
+            copy->committed > CHUNK_PAGES || copy->buddy.free_pages > CHUNK_PAGES) {
+            heap->damaged++;
+            continue;
+        }
+        chunk_add(copy, &sums->chunks);
+        if (depth >= HEAP_SPANS)
+            note_spans(finds, copy, (uint32_t)heap->chunk_count);
+        if (depth >= HEAP_PAGES)
+            keep_chunk(heap, copy);
+    }
+    sort_places(heap->chunk_places, heap->chunk_count);
+    free(copy);
+}
+
+static int compare_found(const void *a, const void *b)
+{
+    const struct found *first = a, *second = b;
+    return (first->at > second->at) - (first->at < second->at);
+}
+
+static void keep_bits(struct heap *heap, struct heap_span *span, const char *free, size_t words)
+{
+    if (heap->word_count + 2 * words > heap->word_room) {
+        heap->word_room = 2 * heap->word_room + 2 * WORDS_MOST;
+        heap->bits = need(realloc(heap->bits, heap->word_room * sizeof *heap->bits));
+    }
+    span->bits = heap->word_count;
+    memcpy(heap->bits + span->bits, free, words * sizeof *heap->bits);
+    memset(heap->bits + span->bits + words, 0, words * sizeof *heap->bits);
+    heap->word_count += 2 * words;
+}
+
+/* A span's record as it was read, if it can be one and is where it was said to be. */
+static bool keep_span(struct heap *heap, const struct found *found, const char *record, size_t size)
+{
+    struct span copy;
+    memcpy(&copy, record, sizeof copy);
+    struct heap_chunk *chunk = &heap->chunks[found->chunk];
+    if (copy.class < CLASS_FIRST || copy.class > CLASS_LAST)
+        return false;
+    const struct sizeclass *class = &sizeclasses[copy.class];
+    size_t bitmap = class->words * sizeof(uint64_t);
+    if (copy.base != chunk->base + found->page * PAGE_SIZE || copy.capacity != class->capacity ||
+        copy.free_count > copy.capacity || sizeof copy + bitmap > size ||
+        found->page + class->pages > CHUNK_PAGES)
+        return false;
+    heap->spans = grow(heap->spans, heap->span_count, sizeof *heap->spans);
+    struct heap_span *span = &heap->spans[heap->span_count];
+    *span = (struct heap_span){
+        .at = found->at,
+        .arena = find_place(heap->arena_places, heap->detail->arenas, (uintptr_t)copy.owner),
+        .chunk = found->chunk,
+        .page = found->page,
+        .pages = class->pages,
+        .capacity = copy.capacity,
+        .free_count = copy.free_count,
+        .class = copy.class,
+        .age = copy.age,
+        .purged = copy.purged,
+        .lazy = copy.lazy & copy.purged};
+    if (heap->wants_blocks)
+        keep_bits(heap, span, record + offsetof(struct span, free), class->words);
+    chunk->span[found->page] = (uint32_t)heap->span_count++;
+    return true;
+}
+
+/* In the order of addresses, neighbours with one call. */
+static void read_spans(struct heap *heap, const struct target *target, struct finds *finds)
+{
+    size_t most = sizeof(struct span) + WORDS_MOST * sizeof(uint64_t);
+    char *buffer = need(malloc(READ_MOST + most));
+    if (finds->count != 0)
+        qsort(finds->found, finds->count, sizeof *finds->found, compare_found);
+    for (size_t first = 0, end; first < finds->count; first = end) {
+        uintptr_t start = finds->found[first].at;
+        for (end = first + 1; end < finds->count; end++)
+            if (finds->found[end].at - finds->found[end - 1].at > READ_GAP ||
+                finds->found[end].at - start >= READ_MOST)
+                break;
+        size_t size = finds->found[end - 1].at - start + most;
+        /* The last one's bitmap may be shorter, and nothing be mapped behind it. */
+        size_t least = size - most + sizeof(struct span);
+        bool whole = start + size > start && target_read(target, start, buffer, size);
+        while (!whole && size > least) {
+            size = max_size(size - 64, least);
+            whole = target_read(target, start, buffer, size);
+        }
+        for (size_t i = first; i < end; i++) {
+            size_t place = finds->found[i].at - start;
+            if (!whole || finds->found[i].at % sizeof(void *) != 0 ||
+                !keep_span(heap, &finds->found[i], buffer + place, size - place))
+                heap->damaged++;
+        }
+    }
+    free(buffer);
+}
+
+/* ---- What lies in caches --------------------------------------------------------------------- */
+
+static struct heap_span *span_at(struct heap *heap, uintptr_t address)
+{
+    uint32_t place = find_place(heap->chunk_places, heap->chunk_count, address & ~(CHUNK_SIZE - 1));
+    if (place == HEAP_NONE)
+        return NULL;
+    const struct heap_chunk *chunk = &heap->chunks[place];
+    size_t page = address / PAGE_SIZE % CHUNK_PAGES;
+    for (size_t back = 0; back < 8 && back <= page; back++) {
+        uint32_t index = chunk->span[page - back];
+        if (index != HEAP_NONE)
+            return back < heap->spans[index].pages ? &heap->spans[index] : NULL;
+    }
+    return NULL;
+}
+
+static void mark_cached(struct heap *heap, unsigned class, uintptr_t block)
+{
+    struct heap_span *span = span_at(heap, block);
+    if (span == NULL || span->class != class) {
+        heap->damaged++;
+        return;
+    }
+    uintptr_t base = (uintptr_t)heap->chunks[span->chunk].base + span->page * PAGE_SIZE;
+    size_t index = (block - base) / sizeclasses[class].size;
+    uint64_t *free = heap->bits + span->bits, *cached = free + sizeclasses[class].words;
+    uint64_t bit = (uint64_t)1 << index % 64;
+    if (index >= span->capacity || (free[index / 64] & bit))
+        return;
+    span->cached += !(cached[index / 64] & bit);
+    cached[index / 64] |= bit;
+}
+
+static void read_caches(struct heap *heap, const struct target *target, const struct arena *arenas)
+{
+    uintptr_t blocks[CACHED_MOST];
+    for (size_t i = 0; i < heap->detail->arenas; i++) {
+        for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++) {
+            size_t count = (size_t)(arenas[i].cache.bins[class].top - arenas[i].stacks[class]);
+            if (count == 0 || !target_read(target, (uintptr_t)arenas[i].stacks[class], blocks,
+                                           count * sizeof *blocks))
+                continue;
+            for (size_t block = 0; block < count; block++)
+                mark_cached(heap, class, blocks[block]);
+        }
+    }
+}
+
+/* ---- The rest -------------------------------------------------------------------------------- */
+
+static void read_huge_list(struct heap *heap, const struct target *target,
+                           const struct huge_list *list, bool kept)
+{
+    struct walk walk = {0, 0};
+    struct huge copy;
+    for (struct huge *next = list->first; next != NULL; next = copy.next) {
+        if (goes_astray(&walk, (uintptr_t)next, heap->address_space / PAGE_SIZE) ||
+            !target_read(target, (uintptr_t)next, &copy, sizeof copy)) {
+            heap->damaged++;
+            return;
+        }
+        if ((uintptr_t)copy.start >> ADDRESS_BITS != 0 || copy.mapped >> ADDRESS_BITS != 0) {
+            heap->damaged++;
+            continue;
+        }
+        heap->huge = grow(heap->huge, heap->huge_count, sizeof *heap->huge);
+        heap->huge[heap->huge_count++] =
+            (struct heap_huge){copy.start, copy.mapped, kept, copy.freed_ms};
+    }
+}
+
+static void read_huge(struct heap *heap, const struct target *target, enum heap_depth depth,
+                      struct sums *sums)
+{
+    struct huge_lists lists;
+    if (!target_read(target, (uintptr_t)target->root.huge, &lists, sizeof lists))
+        return;
+    sums->huge = (struct huge_totals){.live_bytes = lists.live.bytes,
+                                      .live_blocks = lists.live.count,
+                                      .kept_bytes = lists.kept.bytes + lists.leaving.bytes,
+                                      .kept_mappings = lists.kept.count + lists.leaving.count,
+                                      .peak_bytes = lists.peak_bytes};
+    if (depth < HEAP_PAGES)
+        return;
+    read_huge_list(heap, target, &lists.live, false);
+    read_huge_list(heap, target, &lists.kept, true);
+    read_huge_list(heap, target, &lists.leaving, true);
+}
+
+static void read_meta(struct heap *heap, const struct target *target, struct sums *sums)
+{
+    struct meta_books *books = need(calloc(1, sizeof *books));
+    if (target_read(target, (uintptr_t)target->root.meta, books, sizeof *books)) {
+        sums->meta_used = books->used_bytes;
+        sums->meta_mapped = books->mapped_bytes;
+        heap->region_count = min_size(books->region_count, META_REGIONS);
+        heap->regions = need(calloc(heap->region_count + 1, sizeof *heap->regions));
+        memcpy(heap->regions, books->regions, heap->region_count * sizeof *heap->regions);
+    }
+    free(books);
+}
+
+static void read_counters(struct heap *heap, const struct target *target)
+{
+    struct stats *stats = &heap->stats;
+    struct purge_books purge = {0};
+    struct purger_books purger = {0};
+    struct chunk_books chunks = {0};
+    struct pagemap_books page_map = {0};
+    const struct root *root = &target->root;
+    target_read(target, (uintptr_t)root->purge, &purge, sizeof purge);
+    target_read(target, (uintptr_t)root->purger, &purger, sizeof purger);
+    target_read(target, (uintptr_t)root->chunk_books, &chunks, sizeof chunks);
+    stats->purged = purge.bytes;
+    stats->purge_calls = purge.calls;
+    stats->purge_us = purge.spent_us;
+    stats->sweeps = purger.sweeps;
+    stats->sweeps_us = purger.sweeps_us;
+    stats->longest_sweep_us = purger.longest_us;
+    stats->peak_chunks = chunks.peak_pages * PAGE_SIZE;
+    target_read(target, (uintptr_t)root->page_map, &page_map, sizeof page_map);
+    stats->page_map = page_map.leaf_bytes;
+    stats->resident = target_status_bytes(target, "VmRSS");
+    stats->peak_resident = max_size(target_status_bytes(target, "VmHWM"), stats->resident);
+    heap->threads = target_status_bytes(target, "Threads") / KiB;
+}
+
+static void read_options(struct heap *heap, const struct target *target)
+{
+    heap->options = (struct options){0};
+    target_read(target, (uintptr_t)target->root.options, &heap->options, sizeof heap->options);
+    size_t *path = &heap->options.stats_file;
+    char raw[OPTION_PATH_MOST] = "";
+    if (*path != 0 && target_read(target, *path, raw, sizeof raw)) {
+        raw[sizeof raw - 1] = '\0';
+        text_tame(heap->stats_file, sizeof heap->stats_file, raw);
+    }
+    if (*path != 0)
+        *path = (size_t)(uintptr_t)heap->stats_file;
+}
+
+/* ---- The kernel's own books -------------------------------------------------------------------
+ */
+
+/* Bytes of a range that are resident, by /proc/PID/pagemap. */
+static bool count_resident(int books, uintptr_t start, size_t size, size_t *left, struct heap *heap)
+{
+    if (size > *left || start >> ADDRESS_BITS != 0)
+        return false;
+    *left -= size;
+    static uint64_t entries[8192];
+    size_t pages = size / os_page_size, first = start / os_page_size;
+    for (size_t page = 0, more; page < pages; page += more) {
+        more = min_size(pages - page, sizeof entries / sizeof *entries);
+        ssize_t length = pread(books, entries, more * sizeof *entries,
+                               (off_t)((first + page) * sizeof *entries));
+        if (length != (ssize_t)(more * sizeof *entries))
+            return false;
+        for (size_t i = 0; i < more; i++)
+            heap->kernel_resident += (entries[i] >> 63) * os_page_size;
+    }
+    return true;
+}
+
+static void ask_kernel(struct heap *heap, const struct target *target)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/pagemap", (int)target->pid);
+    int books = open(path, O_RDONLY | O_CLOEXEC);
+    size_t left = heap->address_space; /* what is more than that is not true */
+    bool known = books >= 0;
+    for (size_t i = 0; i < heap->chunk_count && known; i++)
+        known = count_resident(books, (uintptr_t)heap->chunks[i].base,
+                               heap->chunks[i].committed * PAGE_SIZE, &left, heap);
+    for (size_t i = 0; i < heap->huge_count && known; i++)
+        known = count_resident(books, (uintptr_t)heap->huge[i].start, heap->huge[i].mapped, &left,
+                               heap);
+    size_t blocks = heap->kernel_resident;
+    for (size_t i = 0; i < heap->region_count && known; i++)
+        known = count_resident(books, (uintptr_t)heap->regions[i].start, heap->regions[i].size,
+                               &left, heap);
+    heap->kernel_metadata = heap->kernel_resident - blocks;
+    heap->kernel_known = known;
+    if (books >= 0)
+        close(books);
+}
+
+bool heap_read(struct heap *heap, const struct target *target, enum heap_depth depth)
+{
+    *heap = (struct heap){.wants_blocks = depth >= HEAP_BLOCKS};
+    struct sums sums = {.stats = &heap->stats};
+    struct finds finds = {NULL, 0};
+    struct arena *arenas = NULL;
+    os_init();
+    heap->address_space = target_status_bytes(target, "VmSize");
+    read_arenas(heap, target, &sums, &arenas);
+    read_chunks(heap, target, depth, &sums, &finds);
+    read_huge(heap, target, depth, &sums);
+    read_meta(heap, target, &sums);
+    read_counters(heap, target);
+    read_options(heap, target);
+    sum_up(&sums);
+    if (depth >= HEAP_SPANS)
+        read_spans(heap, target, &finds);
+    if (depth >= HEAP_BLOCKS)
+        read_caches(heap, target, arenas);
+    if (depth >= HEAP_PAGES)
+        ask_kernel(heap, target);
+    free(finds.found);
+    free(arenas);
+    if (heap->detail->arenas != 0 || heap->stats.resident != 0)
+        return true;
+    complain("%d: the process has ended", (int)target->pid);
+    heap_drop(heap);
+    return false;
+}
+
+void heap_drop(struct heap *heap)
+{
+    free(heap->detail);
+    free(heap->chunks);
+    free(heap->huge);
+    free(heap->regions);
+    free(heap->spans);
+    free(heap->bits);
+    free(heap->arena_places);
+    free(heap->chunk_places);
+    *heap = (struct heap){0};
+}

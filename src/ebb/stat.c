@@ -1,0 +1,317 @@
+/* stat.c: `ebb stat PID`: the page of malloc_stats of a process, from outside; as JSON; as
+ * Prometheus text; or why memory is resident that is not live (why.c).
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "heap.h"
+#include "stats_text.h"
+#include "why.h"
+
+/* ---- As text --------------------------------------------------------------------------------- */
+
+static const struct target *shown; /* the page's */
+
+static void print_line(struct stats_page *page, const char *text)
+{
+    (void)page;
+    puts(text);
+}
+
+static void name_thread(struct stats_page *page, int id, char *name, size_t capacity)
+{
+    (void)page;
+    target_thread_name(shown, id, name, capacity);
+}
+
+static void print_page(const struct target *target, const struct heap *heap)
+{
+    char title[128];
+    snprintf(title, sizeof title, "ebbmalloc %.15s, process %d (%s)", target->root.library,
+             (int)target->pid, target->name);
+    struct stats_page page = {.title = title,
+                              .stats = &heap->stats,
+                              .detail = heap->detail,
+                              .options = &heap->options,
+                              .line = print_line,
+                              .thread_name = name_thread};
+    shown = target;
+    stats_write(&page);
+    if (heap->kernel_known)
+        printf("the kernel's books\n  %-26s %12zu KiB  chunks, huge blocks and metadata\n"
+               "  %-26s %12zu KiB  of that\n",
+               "resident of what is mapped", heap->kernel_resident / KiB, "resident of metadata",
+               heap->kernel_metadata / KiB);
+    if (heap->damaged != 0)
+        printf("%zu records were changing, or damaged, and are not counted\n", heap->damaged);
+}
+
+/* ---- For programs ---------------------------------------------------------------------------- */
+
+/* What there is to say of the whole. The names are for good: alarms are set by them. */
+static const struct figure {
+    const char *name;
+    size_t place; /* in struct stats */
+    bool is_counter;
+    double unit; /* of what is stored, in what is shown: bytes, seconds or counts */
+    const char *what;
+} figures[] = {
+#define GAUGE(name, field, what)                                                                   \
+    {                                                                                              \
+        name, offsetof(struct stats, field), false, 1, what                                        \
+    }
+#define COUNTER(name, field, unit, what)                                                           \
+    {                                                                                              \
+        name, offsetof(struct stats, field), true, unit, what                                      \
+    }
+    GAUGE("live_small_bytes", small_live, "live blocks of up to 32 KiB"),
+    GAUGE("live_large_bytes", large_live, "live blocks of 32 KiB to 4 MiB"),
+    GAUGE("live_huge_bytes", huge_live, "live blocks of over 4 MiB"),
+    GAUGE("cached_bytes", cached, "free blocks in the caches of threads"),
+    GAUGE("free_span_bytes", small_free, "free between live blocks"),
+    GAUGE("hole_bytes", holes, "given back between live blocks"),
+    GAUGE("dirty_bytes", pages_dirty, "free pages that are resident"),
+    GAUGE("lazy_bytes", pages_lazy, "free and left to the kernel, resident until it wants them"),
+    GAUGE("clean_bytes", pages_clean, "free pages that cost no memory"),
+    GAUGE("kept_huge_bytes", huge_kept, "freed mappings kept for reuse"),
+    GAUGE("metadata_bytes", metadata, "the library's own records"),
+    GAUGE("metadata_spare_bytes", metadata_spare, "mapped for more of them"),
+    GAUGE("mapped_bytes", mapped, "address space: the sum of these"),
+    GAUGE("page_map_bytes", page_map, "address space beside that, hardly resident"),
+    GAUGE("resident_bytes", resident, "of the whole process, as the kernel counts"),
+    GAUGE("peak_resident_bytes", peak_resident, "the same at the most"),
+    GAUGE("peak_chunk_bytes", peak_chunks, "pages of chunks in use at the most"),
+    GAUGE("peak_huge_bytes", peak_huge, "huge blocks at the most"),
+    GAUGE("arenas", arenas, "arenas, one per thread, reused"),
+    GAUGE("spans", spans, "spans"),
+    GAUGE("large_blocks", large_blocks, "live blocks of 32 KiB to 4 MiB"),
+    GAUGE("huge_blocks", huge_blocks, "live blocks of over 4 MiB"),
+    GAUGE("free_blocks", free_blocks, "free blocks in spans"),
+    GAUGE("cached_blocks", cached_blocks, "free blocks in caches"),
+    COUNTER("purged_bytes_total", purged, 1, "given back since the start"),
+    COUNTER("purge_calls_total", purge_calls, 1, "calls to the kernel for it"),
+    COUNTER("purge_seconds_total", purge_us, 1e-6, "what those took"),
+    COUNTER("sweeps_total", sweeps, 1, "sweeps since the start"),
+    COUNTER("sweep_seconds_total", sweeps_us, 1e-6, "what those took"),
+    {"longest_sweep_seconds", offsetof(struct stats, longest_sweep_us), false, 1e-6,
+     "the longest of them"},
+    COUNTER("takeovers_total", takeovers, 1, "visits to caches by other threads"),
+    COUNTER("refills_total", refills, 1, "refills of caches"),
+    COUNTER("flushes_total", flushes, 1, "flushes of caches"),
+    COUNTER("foreign_frees_total", foreign_frees, 1,
+            "blocks brought back by a thread not their owner"),
+    COUNTER("borrowed_spans_total", borrowed_spans, 1, "spans that changed hands"),
+#undef GAUGE
+#undef COUNTER
+};
+
+enum { FIGURES = sizeof figures / sizeof *figures };
+
+static void print_figure(const struct figure *figure, const struct stats *stats)
+{
+    uint64_t value;
+    memcpy(&value, (const char *)stats + figure->place, sizeof value);
+    if (figure->unit == 1)
+        printf("%lu", value);
+    else
+        printf("%.6f", (double)value * figure->unit);
+}
+
+_Static_assert(sizeof(size_t) == sizeof(uint64_t), "figures are all of one size");
+
+/* A name is tame (text.h), but may hold what a string must not. */
+static void print_string(const char *text)
+{
+    putchar('"');
+    for (; *text != '\0'; text++) {
+        if (*text == '"' || *text == '\\')
+            putchar('\\');
+        putchar(*text);
+    }
+    putchar('"');
+}
+
+static void print_json_class(const struct stats_class *of, unsigned class, const char *before)
+{
+    printf("%s\n    {\"bytes\": %u, \"live\": %zu, \"cached\": %zu, \"free\": %zu, \"spans\": %zu, "
+           "\"waste_bytes\": %zu, \"hole_bytes\": %zu}",
+           before, sizeclasses[class].size, of->live, of->cached, of->free, of->spans,
+           stats_waste(of, class), of->holes);
+}
+
+static void print_json_arena(const struct target *target, const struct stats_arena *arena,
+                             const char *before)
+{
+    char name[32] = "";
+    if (arena->thread_id != 0 && !arena->orphan)
+        target_thread_name(target, arena->thread_id, name, sizeof name);
+    printf("%s\n    {\"thread\": %d, \"name\": ", before, arena->thread_id);
+    print_string(name);
+    printf(", \"ended\": %s, \"out_bytes\": %zu, \"cached_bytes\": %zu, \"free_bytes\": %zu, "
+           "\"hole_bytes\": %zu, \"spans\": %zu, \"foreign_frees\": %lu}",
+           arena->orphan ? "true" : "false", arena->out, arena->cached, arena->free, arena->holes,
+           arena->spans, arena->foreign_frees);
+}
+
+static void print_json_options(const struct heap *heap)
+{
+    for (size_t i = 0; i < option_count; i++) {
+        char value[OPTION_PATH_MOST];
+        option_print_of(&option_table[i], &heap->options, value, sizeof value);
+        printf("%s\n    \"%s\": ", i == 0 ? "" : ",", option_table[i].name);
+        print_string(value);
+    }
+}
+
+static void print_json(const struct target *target, const struct heap *heap)
+{
+    const char *before = "";
+    printf("{\n  \"pid\": %d,\n  \"name\": ", (int)target->pid);
+    print_string(target->name);
+    printf(",\n  \"version\": ");
+    print_string(target->root.library);
+    printf(",\n  \"threads\": %zu,\n  \"damaged_records\": %zu", heap->threads, heap->damaged);
+    for (size_t i = 0; i < FIGURES; i++) {
+        printf(",\n  \"%s\": ", figures[i].name);
+        print_figure(&figures[i], &heap->stats);
+    }
+    if (heap->kernel_known)
+        printf(",\n  \"kernel_resident_bytes\": %zu,\n  \"kernel_metadata_bytes\": %zu",
+               heap->kernel_resident, heap->kernel_metadata);
+    printf(",\n  \"classes\": [");
+    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++) {
+        if (heap->detail->classes[class].spans == 0)
+            continue;
+        print_json_class(&heap->detail->classes[class], class, before);
+        before = ",";
+    }
+    printf("\n  ],\n  \"arena_list\": [");
+    for (size_t i = 0; i < heap->detail->arenas; i++)
+        print_json_arena(target, &heap->detail->arena[i], i == 0 ? "" : ",");
+    printf("\n  ],\n  \"options\": {");
+    print_json_options(heap);
+    printf("\n  }\n}\n");
+}
+
+/* The format of text files that node_exporter collects, all processes by figure:
+ * https://prometheus.io/docs/instrumenting/exposition_formats */
+static void print_prometheus(const struct target *targets, const struct heap *heaps, size_t count)
+{
+    for (size_t i = 0; i < FIGURES && count != 0; i++) {
+        const struct figure *figure = &figures[i];
+        printf("# HELP ebbmalloc_%s %s\n# TYPE ebbmalloc_%s %s\n", figure->name, figure->what,
+               figure->name, figure->is_counter ? "counter" : "gauge");
+        for (size_t process = 0; process < count; process++) {
+            printf("ebbmalloc_%s{pid=\"%d\",name=", figure->name, (int)targets[process].pid);
+            print_string(targets[process].name);
+            printf("} ");
+            print_figure(figure, &heaps[process].stats);
+            putchar('\n');
+        }
+    }
+}
+
+/* ---- The subcommand -------------------------------------------------------------------------- */
+
+enum form { FORM_PAGE, FORM_JSON, FORM_PROMETHEUS, FORM_WHY };
+
+static enum heap_depth depth_of(enum form form)
+{
+    return form == FORM_WHY ? HEAP_SPANS : form == FORM_PROMETHEUS ? HEAP_TOTALS : HEAP_PAGES;
+}
+
+static enum exit_status show(pid_t pid, enum form form)
+{
+    struct target target;
+    struct heap heap;
+    enum exit_status status = target_open(&target, pid, false);
+    if (status != EXIT_DONE)
+        return status;
+    if (!heap_read(&heap, &target, depth_of(form)))
+        return EXIT_NO_PROCESS;
+    if (form == FORM_JSON)
+        print_json(&target, &heap);
+    else if (form == FORM_WHY)
+        print_why(&target, &heap);
+    else
+        print_page(&target, &heap);
+    heap_drop(&heap);
+    return EXIT_DONE;
+}
+
+/* Those of the list that are there; all that are on the library when it is empty. */
+static enum exit_status show_prometheus(char **pids)
+{
+    pid_t *all = NULL;
+    size_t count = 0, shown_count = 0;
+    if (*pids == NULL)
+        count = target_list(&all);
+    else
+        for (; pids[count] != NULL; count++) {
+            all = realloc(all, (count + 1) * sizeof *all);
+            all[count] = target_parse("stat", pids[count]);
+            if (all[count] == 0)
+                return EXIT_USAGE;
+        }
+    struct target *targets = calloc(count + 1, sizeof *targets);
+    struct heap *heaps = calloc(count + 1, sizeof *heaps);
+    enum exit_status worst = EXIT_DONE;
+    for (size_t i = 0; i < count; i++) {
+        enum exit_status status = target_open(&targets[shown_count], all[i], *pids == NULL);
+        if (status == EXIT_DONE &&
+            heap_read(&heaps[shown_count], &targets[shown_count], HEAP_TOTALS))
+            shown_count++;
+        else if (*pids != NULL)
+            worst = status == EXIT_DONE ? EXIT_NO_PROCESS : status;
+    }
+    print_prometheus(targets, heaps, shown_count);
+    for (size_t i = 0; i < shown_count; i++)
+        heap_drop(&heaps[i]);
+    free(targets);
+    free(heaps);
+    free(all);
+    return worst;
+}
+
+static int stat(int argc, char **argv)
+{
+    static const struct {
+        const char *name;
+        enum form form;
+    } forms[] = {{"--json", FORM_JSON}, {"--prometheus", FORM_PROMETHEUS}, {"--why", FORM_WHY}};
+    enum form form = FORM_PAGE;
+    int next = 1;
+    for (; next < argc && argv[next][0] == '-'; next++) {
+        size_t i = 0;
+        while (i < sizeof forms / sizeof *forms && strcmp(forms[i].name, argv[next]) != 0)
+            i++;
+        if (i == sizeof forms / sizeof *forms) {
+            complain("stat: %s: no such option; see ebb help stat", argv[next]);
+            return EXIT_USAGE;
+        }
+        form = forms[i].form;
+    }
+    if (form == FORM_PROMETHEUS)
+        return show_prometheus(argv + next);
+    if (next + 1 != argc) {
+        complain("stat: one process id is expected; ebb top lists processes");
+        return EXIT_USAGE;
+    }
+    pid_t pid = target_parse("stat", argv[next]);
+    return pid == 0 ? EXIT_USAGE : show(pid, form);
+}
+
+const struct command stat_command = {
+    "stat",
+    "[--json | --prometheus | --why] PID",
+    "show what a running process holds, and what it cost",
+    "Reads the process's memory from outside; nothing in it is stopped or asked.\n"
+    "Without an option: the page of malloc_stats, with every arena and size class.\n\n"
+    "  --json        the same for programs\n"
+    "  --prometheus  the totals for node_exporter's textfile collector, of all the\n"
+    "                processes named, or of all there are when none is\n"
+    "  --why         where resident memory sits that is not live, the three largest\n"
+    "                places first, and what would release it\n",
+    stat,
+};

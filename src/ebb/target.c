@@ -1,0 +1,263 @@
+#include "target.h"
+
+#include <dirent.h>
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <link.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "text.h"
+
+/* What is looked at of a file's start: its header, its segments and, as linkers place them, its
+ * notes. */
+#define START_BYTES 4096
+
+/* More notes than this are not looked at, in bytes. */
+#define NOTE_BYTES 4096
+
+pid_t target_parse(const char *subcommand, const char *text)
+{
+    char *end;
+    long pid = strtol(text, &end, 10);
+    if (*text >= '0' && *text <= '9' && *end == '\0' && pid > 0 && pid <= INT32_MAX)
+        return (pid_t)pid;
+    complain("%s: %s: not a process id", subcommand, text);
+    return 0;
+}
+
+size_t target_list(pid_t **pids)
+{
+    size_t count = 0;
+    DIR *processes = opendir("/proc");
+    *pids = NULL;
+    for (struct dirent *entry; processes != NULL && (entry = readdir(processes)) != NULL;) {
+        long pid = strtol(entry->d_name, NULL, 10);
+        pid_t *more = pid > 0 ? realloc(*pids, (count + 1) * sizeof **pids) : NULL;
+        if (more == NULL)
+            continue;
+        *pids = more;
+        more[count++] = (pid_t)pid;
+    }
+    if (processes != NULL)
+        closedir(processes);
+    return count;
+}
+
+bool target_read(const struct target *target, uintptr_t at, void *to, size_t size)
+{
+    struct iovec local = {to, size}, remote = {(void *)at, size};
+    return process_vm_readv(target->pid, &local, 1, &remote, 1, 0) == (ssize_t)size;
+}
+
+bool target_write(const struct target *target, uintptr_t at, const void *from, size_t size)
+{
+    struct iovec local = {(void *)from, size}, remote = {(void *)at, size};
+    return process_vm_writev(target->pid, &local, 1, &remote, 1, 0) == (ssize_t)size;
+}
+
+static size_t read_file(const char *path, char *text, size_t capacity)
+{
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t length = descriptor < 0 ? 0 : read(descriptor, text, capacity - 1);
+    if (descriptor >= 0)
+        close(descriptor);
+    text[length > 0 ? length : 0] = '\0';
+    return length > 0 ? (size_t)length : 0;
+}
+
+size_t target_read_file(const struct target *target, const char *name, char *text, size_t capacity)
+{
+    char path[128];
+    snprintf(path, sizeof path, "/proc/%d/%s", (int)target->pid, name);
+    return read_file(path, text, capacity);
+}
+
+size_t target_status_bytes(const struct target *target, const char *field)
+{
+    char text[4096], name[32];
+    target_read_file(target, "status", text, sizeof text);
+    snprintf(name, sizeof name, "\n%s:", field);
+    const char *at = strstr(text, name);
+    return at == NULL ? 0 : strtoull(at + strlen(name), NULL, 10) * KiB;
+}
+
+static void read_name(const struct target *target, const char *file, char *name, size_t capacity)
+{
+    char text[64];
+    target_read_file(target, file, text, sizeof text);
+    text[strcspn(text, "\n")] = '\0';
+    text_tame(name, capacity, text);
+}
+
+void target_thread_name(const struct target *target, int id, char *name, size_t capacity)
+{
+    char file[64];
+    snprintf(file, sizeof file, "task/%d/comm", id);
+    read_name(target, file, name, capacity);
+}
+
+/* ---- The library in its memory ----------------------------------------------------------------
+ */
+
+/* The note's words in `notes`, which lie at `at` in the process: where the root is, or 0. */
+static uintptr_t find_note(const char *notes, size_t size, uintptr_t at)
+{
+    ElfW(Nhdr) head;
+    for (size_t place = 0; place <= size && size - place >= sizeof head;) {
+        memcpy(&head, notes + place, sizeof head);
+        size_t name = place + sizeof head;
+        if (head.n_namesz > size || head.n_descsz > size)
+            return 0;
+        size_t words = name + round_up(head.n_namesz, 4);
+        int32_t distance;
+        if (words + sizeof distance > size)
+            return 0;
+        if (head.n_type == ROOT_NOTE_TYPE && head.n_namesz == sizeof ROOT_NOTE_NAME &&
+            memcmp(notes + name, ROOT_NOTE_NAME, sizeof ROOT_NOTE_NAME) == 0 &&
+            head.n_descsz == sizeof distance) {
+            memcpy(&distance, notes + words, sizeof distance);
+            return at + words + (uintptr_t)(intptr_t)distance;
+        }
+        place = words + round_up(head.n_descsz, 4);
+    }
+    return 0;
+}
+
+/* Of a file that is mapped from its beginning at `base`. */
+static uintptr_t find_root(const struct target *target, uintptr_t base)
+{
+    char start[START_BYTES], notes[NOTE_BYTES];
+    ElfW(Ehdr) header;
+    ElfW(Phdr) segment;
+    if (!target_read(target, base, start, sizeof start))
+        return 0;
+    memcpy(&header, start, sizeof header);
+    if (memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 || header.e_ident[EI_CLASS] != ELFCLASS64 ||
+        header.e_phentsize != sizeof segment || header.e_phoff > sizeof start)
+        return 0;
+    size_t room = (sizeof start - header.e_phoff) / sizeof segment;
+    uintptr_t bias = base;
+    for (size_t i = 0; i < min_size(header.e_phnum, room); i++) {
+        memcpy(&segment, start + header.e_phoff + i * sizeof segment, sizeof segment);
+        if (segment.p_type == PT_LOAD && segment.p_offset == 0)
+            bias = base - segment.p_vaddr;
+    }
+    for (size_t i = 0; i < min_size(header.e_phnum, room); i++) {
+        memcpy(&segment, start + header.e_phoff + i * sizeof segment, sizeof segment);
+        if (segment.p_type != PT_NOTE)
+            continue;
+        size_t size = min_size(segment.p_memsz, sizeof notes);
+        uintptr_t at = bias + segment.p_vaddr;
+        uintptr_t root = target_read(target, at, notes, size) ? find_note(notes, size, at) : 0;
+        if (root != 0)
+            return root;
+    }
+    return 0;
+}
+
+/* The first mapping of a file whose notes lead to a root; 0: there is none. */
+static uintptr_t find_library(const struct target *target, FILE *maps)
+{
+    char *line = NULL;
+    size_t capacity = 0;
+    uintptr_t root = 0;
+    while (root == 0 && getline(&line, &capacity, maps) > 0) {
+        uintptr_t base, end, offset;
+        char rights[8];
+        unsigned long inode;
+        if (sscanf(line, "%lx-%lx %7s %lx %*s %lu", &base, &end, rights, &offset, &inode) == 5 &&
+            offset == 0 && inode != 0 && rights[0] == 'r' && end - base >= START_BYTES)
+            root = find_root(target, base);
+    }
+    free(line);
+    return root;
+}
+
+/* ---- Whether it may be looked at --------------------------------------------------------------
+ */
+
+static enum exit_status refuse(enum exit_status status, bool silent, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+static enum exit_status refuse(enum exit_status status, bool silent, const char *format, ...)
+{
+    char line[256];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(line, sizeof line, format, arguments);
+    va_end(arguments);
+    if (!silent)
+        complain("%s", line);
+    return status;
+}
+
+/* The letter of its state in /proc/PID/stat, behind the name in parentheses; 0: no such process. */
+static char state_of(const struct target *target)
+{
+    char text[512];
+    target_read_file(target, "stat", text, sizeof text);
+    const char *behind = strrchr(text, ')');
+    return behind != NULL && behind[1] == ' ' ? behind[2] : '\0';
+}
+
+/* Why there is no root to be had, by then. */
+static enum exit_status explain(const struct target *target, int error, bool silent)
+{
+    char state = state_of(target);
+    int pid = (int)target->pid;
+    if (state == '\0' || state == 'Z' || state == 'X')
+        return refuse(EXIT_NO_PROCESS, silent,
+                      state == '\0' ? "%d: no such process" : "%d: the process has ended", pid);
+    if (error == EACCES || error == EPERM)
+        return refuse(EXIT_NOT_ALLOWED, silent,
+                      "%d (%s): not allowed to read its memory; be its user or root (and see "
+                      "kernel.yama.ptrace_scope)",
+                      pid, target->name);
+    if (target_status_bytes(target, "VmSize") == 0)
+        return refuse(EXIT_NO_PROCESS, silent,
+                      "%d: the process has ended, or is one of the kernel's own", pid);
+    return refuse(EXIT_NO_LIBRARY, silent,
+                  "%d (%s): not on ebbmalloc; start it by: ebb run COMMAND", pid, target->name);
+}
+
+enum exit_status target_open(struct target *target, pid_t pid, bool silent)
+{
+    char path[64], probe;
+    *target = (struct target){.pid = pid};
+    read_name(target, "comm", target->name, sizeof target->name);
+    snprintf(path, sizeof path, "/proc/%d/maps", (int)pid);
+    FILE *maps = fopen(path, "re");
+    if (maps == NULL)
+        return explain(target, errno, silent);
+    /* The kernel's word on whether reading is allowed comes with the first try, at any address. */
+    struct iovec local = {&probe, 1}, remote = {NULL, 1};
+    bool denied = process_vm_readv(pid, &local, 1, &remote, 1, 0) < 0 && errno == EPERM;
+    target->root_at = denied ? 0 : find_library(target, maps);
+    fclose(maps);
+    if (target->root_at == 0)
+        return explain(target, denied ? EPERM : 0, silent);
+    if (!target_read(target, target->root_at, &target->root, sizeof target->root))
+        return explain(target, 0, silent);
+    const struct root *root = &target->root;
+    char version[sizeof root->library];
+    text_format(version, sizeof version, "%s", "");
+    if (memcmp(root->magic, ROOT_MAGIC, sizeof root->magic) == 0 &&
+        memchr(root->library, '\0', sizeof root->library) != NULL)
+        text_tame(version, sizeof version, root->library);
+    if (*version == '\0')
+        return refuse(EXIT_OTHER_BUILD, silent,
+                      "%d (%s): its ebbmalloc's records are damaged, or of an unknown kind",
+                      (int)pid, target->name);
+    if (root->layout != ROOT_LAYOUT)
+        return refuse(EXIT_OTHER_BUILD, silent,
+                      "%d (%s): runs on another build of ebbmalloc (%s); use the ebb that came "
+                      "with it",
+                      (int)pid, target->name, version);
+    return EXIT_DONE;
+}

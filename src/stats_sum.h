@@ -1,0 +1,30 @@
+/* stats_sum.h: how the figures are made of the records. Pure: the records may be copies, as `ebb`
+ * has them, and whatever their numbers are, nothing but numbers comes of it. (Of bins, the tops and
+ * stacks must belong together.)
+ */
+#ifndef EBB_STATS_SUM_H
+#define EBB_STATS_SUM_H
+
+#include "arena.h"
+#include "chunk.h"
+#include "huge.h"
+#include "stats.h"
+
+/* Spans' bytes that are no blocks, and blocks in mail, count as what they were taken from. */
+struct sums {
+    struct stats *stats;         /* zero at first, but for the count of arenas */
+    struct stats_detail *detail; /* or NULL; of arenas, as many as there is room for */
+    size_t span_bytes, large_span_bytes, free_bytes, hole_bytes, lazy_bytes, small_cached;
+    /* Of these the caller sees to: */
+    struct chunk_totals chunks;
+    struct huge_totals huge;
+    size_t meta_used, meta_mapped;
+};
+
+/* Adds one. owned: its cache counts. */
+void sum_arena(struct sums *sums, const struct arena *arena, bool owned);
+
+/* When all are added: all of the figures that follow from the records. */
+void sum_up(struct sums *sums);
+
+#endif

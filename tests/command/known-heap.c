@@ -1,0 +1,116 @@
+/* A program whose heap is known, for the tests of the statistics. libc and the loader allocate
+ * nothing of these sizes. With an argument it says "ready" and waits, to be looked at; its second
+ * thread has blocks of its own by then. With "large" it is another heap: 500 threads with 4 GiB of
+ * small blocks, most of them never touched, so that any machine can hold it. With "forks" it forks
+ * right after each of many SIGUSR2, and the children allocate.
+ */
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* So many blocks, of which the first ones are freed again. Touched throughout. */
+static void hold(size_t size, int count, int freed)
+{
+    char **blocks = malloc(count * sizeof *blocks);
+    for (int i = 0; i < count; i++)
+        memset(blocks[i] = malloc(size), 1, size);
+    for (int i = 0; i < freed; i++)
+        free(blocks[i]);
+}
+
+static void *wait_to_be_looked_at(void *unused)
+{
+    prctl(PR_SET_NAME, "known thread");
+    hold(1400, 2000, 0);
+    if (write(STDOUT_FILENO, "ready\n", 6) != 6)
+        abort();
+    for (;;)
+        pause();
+    return unused;
+}
+
+#define LARGE_THREADS 500
+#define LARGE_BYTES ((size_t)4 << 30)
+
+static pthread_barrier_t all_hold;
+
+static void *hold_a_part(void *unused)
+{
+    for (size_t left = LARGE_BYTES / LARGE_THREADS, size; left > 3000; left -= size) {
+        size = 100 + left * 7919 % 2900;
+        char *block = malloc(size);
+        if (left % 8 == 0)
+            *block = 1;
+    }
+    pthread_barrier_wait(&all_hold);
+    for (;;)
+        pause();
+    return unused;
+}
+
+static int hold_much(void)
+{
+    pthread_t thread;
+    pthread_attr_t small;
+    pthread_barrier_init(&all_hold, NULL, LARGE_THREADS + 1);
+    pthread_attr_init(&small);
+    pthread_attr_setstacksize(&small, 128 * 1024);
+    for (int i = 0; i < LARGE_THREADS; i++)
+        if (pthread_create(&thread, &small, hold_a_part, NULL) != 0)
+            return 1;
+    pthread_barrier_wait(&all_hold);
+    if (write(STDOUT_FILENO, "ready\n", 6) != 6)
+        return 1;
+    for (;;)
+        pause();
+}
+
+#define FORKS 8000
+
+/* A child that finds a lock held by a thread that it does not have waits for ever. */
+static int fork_after_signals(void)
+{
+    int status = 0;
+    for (unsigned turn = 0; turn < FORKS && status == 0; turn++) {
+        for (int i = 0; i < 20; i++)
+            free(malloc(100 << i % 10));
+        kill(getpid(), SIGUSR2);
+        for (volatile unsigned spin = turn % 128 * 200; spin != 0; spin--)
+            ;
+        pid_t child = fork();
+        if (child == 0) {
+            alarm(5);
+            for (int i = 0; i < 24; i++)
+                hold(16 << i % 12, 10, 5);
+            _exit(0);
+        }
+        if (child < 0 || waitpid(child, &status, 0) != child)
+            return 1;
+    }
+    return status != 0;
+}
+
+int main(int argc, char **argv)
+{
+    pthread_t thread;
+    void *aligned;
+    if (argc > 1 && strcmp(argv[1], "large") == 0)
+        return hold_much();
+    if (argc > 1 && strcmp(argv[1], "forks") == 0)
+        return fork_after_signals();
+    hold(3000, 1000, 0);
+    hold(700, 5000, 3000);
+    hold(100 * 1024, 30, 0);
+    hold(5 << 20, 3, 0);
+    if (posix_memalign(&aligned, 1 << 20, 200 * 1024) != 0)
+        return 1;
+    memset(aligned, 1, 200 * 1024);
+    if (argc > 1 && pthread_create(&thread, NULL, wait_to_be_looked_at, NULL) == 0)
+        pthread_join(thread, NULL);
+    return 0;
+}

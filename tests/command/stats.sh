@@ -1,0 +1,164 @@
+#!/bin/bash
+# The page of statistics: malloc_stats, at exit, by a signal, to a file; its figures against what a
+# program is known to hold; and that they add up.
+# shellcheck source=tests/command/lib.sh
+. "$EBB_SRCDIR/tests/command/lib.sh"
+
+unset "${!EBBMALLOC_@}" LD_PRELOAD
+
+known=(env LD_PRELOAD="$EBB_LIB" EBBMALLOC_PURGE_SCHEDULE=manual)
+heap=$EBB_BUILDDIR/tests/command/known-heap
+
+# kib LABEL: a total of the page in $page.
+kib() { sed -n "s/^  $1  *\([0-9][0-9]*\) KiB.*/\1/p" <<<"$page" | head -n 1; }
+
+# class BYTES: "live cached free spans" of a size class.
+class() { awk -v size="$1" 'NF == 7 && $1 == size && $2 ~ /^[0-9]+$/ { print $2, $3, $4, $5 }' <<<"$page"; }
+
+figures_are_those_of_the_program() {
+    expect_run 0 "${known[@]}" EBBMALLOC_STATS=exit "$heap"
+    page=$err
+    expect "title" "${page%%$'\n'*}" "ebbmalloc [0-9]*.[0-9]*.[0-9]*, process [0-9]* (known-heap)"
+    [ "$(wc -L <"$scratch/err")" -le 80 ] || fail "the page is wider than 80 columns"
+    # 1,000 blocks of 3,000 bytes are of the class of 3,072.
+    expect "blocks of 3072 bytes" "$(class 3072)" "1000 *"
+    expect "blocks of 704 bytes" "$(class 704)" "2000 *"
+    read -r live cached free spans < <(class 704)
+    # A span of 32 KiB holds 46 of them: nothing is lost but what is in one of the four places.
+    [ $((live + cached + free)) = $((spans * 46)) ] || fail "704: $live + $cached + $free in $spans"
+    expect "blocks of 128 KiB" "$(class 131072)" "30 0 0 30"
+    expect "huge" "$(kib 'live, huge blocks')" 15360
+    # 30 of 128 KiB, 200 KiB in whole pages of 32, and the table of 5,000 pointers.
+    expect "large" "$(kib 'live, large blocks')" $((30 * 128 + 224 + 64))
+}
+
+parts_make_the_whole() {
+    local part sum=0 all
+    for part in 'live, small blocks' 'live, large blocks' 'live, huge blocks' 'cached by threads' \
+        'free in spans' 'holes in spans, given back' 'free pages, resident' \
+        'free, left to the kernel' 'free pages, given back' 'huge mappings, kept' metadata \
+        'metadata, spare'; do
+        [ -n "$(kib "$part")" ] || fail "no line for $part"
+        sum=$((sum + $(kib "$part")))
+    done
+    all=$(kib mapped)
+    # shellcheck disable=SC2015 # both must hold
+    # Each was rounded down to whole KiB.
+    [ "$sum" -le "$all" ] && [ $((sum + 12)) -ge "$all" ] || fail "the parts make $sum KiB of $all"
+    # By class: the small ones' live blocks are the total, and their waste is what is free in spans.
+    awk -v live="$(kib 'live, small blocks')" -v free="$(kib 'free in spans')" '
+        NF == 7 && $1 $2 ~ /^[0-9]+$/ && $1 <= 32768 { bytes += $1 * $2; waste += $6; classes++ }
+        END { if (classes < 3 || int(bytes / 1024) != live) exit 1
+              if (waste > free || waste + classes < free) exit 2 }' <<<"$page" ||
+        fail "the classes do not make the totals of live and free"
+}
+
+a_signal_wakes_a_sleeper_who_tells_his_threads() {
+    local pid waited=0
+    mkfifo "$scratch/fifo"
+    "${known[@]}" EBBMALLOC_STATS_SIGNAL=USR1 EBBMALLOC_STATS_FILE="$scratch/page" \
+        "$heap" sleeps >"$scratch/fifo" &
+    pid=$!
+    read -r _ <"$scratch/fifo"
+    kill -USR1 "$pid"
+    until grep -q EBBMALLOC_STATS_FILE "$scratch/page" 2>/dev/null; do
+        sleep 0.02
+        [ $((waited += 1)) -lt 500 ] || fail "no page in 10 s"
+    done
+    kill -0 "$pid" || fail "the signal ended the program"
+    page=$(<"$scratch/page")
+    expect "blocks of 1408 bytes" "$(class 1408)" "2000 *"
+    # 2,000 blocks of 1,408 bytes and a table of 16 KiB are out of its own spans.
+    awk '/ known thread / { if ($4 < 2766 || $4 > 2900) exit 1; found = 1 } END { exit !found }' \
+        <<<"$page" || fail "no arena of the thread, or not with what it holds"
+    grep -q '^  EBBMALLOC_STATS_SIGNAL *USR1$' <<<"$page" || fail "the option is not shown"
+    expect "mode of the file" "$(stat -c %a "$scratch/page")" 600
+    # Once more, to the same file; no thread is left behind.
+    kill -USR1 "$pid"
+    waited=0
+    until [ "$(grep -c EBBMALLOC_STATS_FILE "$scratch/page")" = 2 ] &&
+        ! grep -q ebb-stats /proc/"$pid"/task/*/comm; do
+        sleep 0.02
+        [ $((waited += 1)) -lt 500 ] || fail "no second page in 10 s, or its thread stays"
+    done
+    kill "$pid"
+    wait "$pid" || true
+}
+
+# The handler comes upon malloc with its locks held, again and again, and upon forks.
+signals_in_the_middle_of_malloc_do_no_harm() {
+    local pid
+    cat >"$scratch/busy.py" <<'END'
+import os, threading, time
+end = time.time() + 3
+def churn():
+    while time.time() < end:
+        [bytes(i * 37 % 5000) for i in range(3000)]
+threads = [threading.Thread(target=churn) for _ in range(int(os.environ["THREADS"]))]
+for t in threads: t.start()
+while time.time() < end:
+    [bytes(i * 37 % 5000) for i in range(3000)]
+    child = os.fork()
+    if child == 0:
+        x = [bytes(i) for i in range(3000)]
+        os._exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+for t in threads: t.join()
+END
+    for threads in 0 2; do
+        rm -f "$scratch/many"
+        THREADS=$threads PYTHONMALLOC=malloc LD_PRELOAD=$EBB_LIB EBBMALLOC_STATS_SIGNAL=USR2 \
+            EBBMALLOC_STATS_FILE=$scratch/many python3 "$scratch/busy.py" 2>"$scratch/said" &
+        pid=$!
+        sleep 0.5
+        while kill -USR2 "$pid" 2>/dev/null; do sleep 0.003; done
+        wait "$pid" || fail "with $threads more threads: exit status $?"
+        ! grep ebbmalloc "$scratch/said" || fail "something was said on stderr"
+        [ "$(grep -c '^ebbmalloc' "$scratch/many")" -gt 5 ] || fail "hardly any page was written"
+    done
+}
+
+# In a process of one thread a fork takes no locks: the writer must not hold any then.
+forks_do_not_come_upon_the_writer() {
+    EBBMALLOC_STATS_SIGNAL=USR2 EBBMALLOC_STATS_FILE=/dev/null LD_PRELOAD=$EBB_LIB \
+        expect_run 0 "$heap" forks
+}
+
+a_place_that_is_none_is_one_line() {
+    LD_PRELOAD=$EBB_LIB EBBMALLOC_STATS=exit EBBMALLOC_STATS_FILE=/no/such/place expect_run 0 /bin/true
+    expect_complaint 'ebbmalloc: EBBMALLOC_STATS_FILE=/no/such/place: cannot be written'
+    LD_PRELOAD=$EBB_LIB EBBMALLOC_STATS=always expect_run 0 /bin/true
+    expect_complaint 'ebbmalloc: EBBMALLOC_STATS=always: expected off or exit, using default off'
+}
+
+xml_is_well_formed_and_says_the_same() {
+    command -v python3 >/dev/null || { echo "no python3: malloc_info not compared" && return; }
+    expect_run 0 "${known[@]}" python3 - "$scratch/xml" <<'END'
+import ctypes, sys, xml.etree.ElementTree as tree
+libc = ctypes.CDLL(None)
+libc.fopen.restype = ctypes.c_void_p
+stream = ctypes.c_void_p(libc.fopen(sys.argv[1].encode(), b"w"))
+assert libc.malloc_info(0, stream) == 0
+libc.fclose(stream)
+root = tree.parse(sys.argv[1]).getroot()
+def number(element, name): return int(root.find(element).get(name))
+free = root.find("free").attrib
+whole = number("system", "mapped")
+parts = sum(int(v) for v in root.find("live").attrib.values()) + sum(int(v) for v in free.values())
+parts += number("system", "metadata") + number("system", "spare")
+assert parts == whole, (parts, whole)
+classes = root.find("classes")
+small = sum(int(c.get("size")) * int(c.get("live")) for c in classes if int(c.get("size")) <= 32768)
+assert small == number("live", "small"), (small, number("live", "small"))
+assert sum(int(c.get("free")) for c in classes) == number("blocks", "free")
+assert sum(int(a.get("spans")) for a in root.find("arenas")) == number("arenas", "spans")
+out = sum(int(a.get("out")) for a in root.find("arenas"))
+assert out >= small + number("free", "cached")
+END
+}
+
+for test in $(compgen -A function | grep _); do
+    case $test in expect_*) continue ;; esac
+    printf '%s\n' "$test"
+    "$test"
+done
