@@ -119,7 +119,8 @@ static bool begin_file(void)
 /* A chunk. Under file_mutex. When it cannot be written, nothing more is: the file ends here. */
 static void write_chunk(uint32_t thread, const unsigned char *bytes, size_t length)
 {
-    if (atomic_load_explicit(&stream_state, memory_order_relaxed) != STREAMS_ON || getpid() != home)
+    int state = atomic_load_explicit(&stream_state, memory_order_relaxed);
+    if ((state != STREAMS_ON && state != STREAMS_ENDING) || getpid() != home)
         return;
     bool done = file_is_begun || begin_file();
     if (done && !is_ours(descriptor))
@@ -272,14 +273,23 @@ void stream_unlock_shared(void)
     pthread_mutex_unlock(&shared.mutex);
 }
 
+/* Other threads may be running. Once the state is seen by all, they enter no more; what is written
+ * in the streams then holds every block that one of them gives back, whatever is saved first.
+ */
 void streams_end(void)
 {
-    if (!streams_are_on() || getpid() != home)
+    streams_are_on(); /* one that has done nothing yet writes an empty trace */
+    int state = atomic_load(&stream_state);
+    if (state == STREAMS_OFF || state == STREAMS_NOT_READY || getpid() != home)
         return;
+    /* Fails when another thread ends the process: wait until it is done. Sequentially consistent:
+     * no stream is looked at before. */
+    int expected = STREAMS_ON;
+    atomic_compare_exchange_strong(&stream_state, &expected, STREAMS_ENDING);
+    atomic_thread_fence(memory_order_seq_cst);
     pthread_mutex_lock(&shared.mutex);
-    save(&shared);
-    pthread_mutex_unlock(&shared.mutex);
     pthread_mutex_lock(&list_mutex);
+    save(&shared);
     for (struct stream *stream = streams; stream != NULL; stream = stream->next) {
         pthread_mutex_lock(&stream->mutex);
         if (!stream->is_free)
@@ -291,6 +301,7 @@ void streams_end(void)
     atomic_store_explicit(&stream_state, STREAMS_OFF, memory_order_relaxed);
     pthread_mutex_unlock(&file_mutex);
     pthread_mutex_unlock(&list_mutex);
+    pthread_mutex_unlock(&shared.mutex);
 }
 
 /* ---- Start and fork -------------------------------------------------------------------------- */
@@ -347,8 +358,8 @@ int streams_start(void)
     pthread_mutex_lock(&list_mutex);
     const char *file = getenv("EBB_RECORD_FILE"), *first = getenv("EBB_RECORD_PROCESS");
     bool is_wanted = file != NULL && *file == '/' && strlen(file) < sizeof base_path;
-    if (atomic_load_explicit(&stream_state, memory_order_relaxed) == STREAMS_NOT_READY &&
-        is_wanted) {
+    bool is_first = atomic_load_explicit(&stream_state, memory_order_relaxed) == STREAMS_NOT_READY;
+    if (is_first && is_wanted) {
         home = getpid();
         begun_us = now_us(CLOCK_MONOTONIC_COARSE);
         strcpy(base_path, file);
@@ -358,8 +369,9 @@ int streams_start(void)
         pthread_atfork(before_fork, after_fork, in_child);
     }
     /* Release: all of the above is there for who sees it. */
-    atomic_store_explicit(&stream_state, is_wanted ? STREAMS_ON : STREAMS_OFF,
-                          memory_order_release);
+    if (is_first)
+        atomic_store_explicit(&stream_state, is_wanted ? STREAMS_ON : STREAMS_OFF,
+                              memory_order_release);
     pthread_mutex_unlock(&list_mutex);
     recorder_self.inside = false;
     return atomic_load_explicit(&stream_state, memory_order_acquire);

@@ -5,12 +5,15 @@
  *   f  in a child made by fork, which leaves by _exit
  *   c  all of it; then close all descriptors, open a file called "bystander" many times, and again
  *   k  and then kill itself
+ *   e  and return from main while 64 threads pass blocks to each other
  *   t  in eight threads at once, each of which frees what another one got
  */
 #include <fcntl.h>
 #include <malloc.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -73,6 +76,28 @@ static void work_in_threads(void)
         pthread_join(threads[i], NULL);
 }
 
+static void *_Atomic passed[4];
+
+static void *pass(void *argument)
+{
+    for (size_t i = (size_t)argument;; i++) {
+        free(atomic_exchange(&passed[i % 4], malloc(1 + i % 100)));
+        if (i % 4 == 0)
+            sched_yield();
+    }
+    return NULL;
+}
+
+/* For some 20 ms, and they do not stop. */
+static void leave_threads_running(void)
+{
+    pthread_t thread;
+    for (size_t i = 0; i < 8 * THREADS; i++)
+        if (pthread_create(&thread, NULL, pass, (void *)i) != 0)
+            _exit(1);
+    usleep(20000);
+}
+
 /* Whatever descriptor had been another's is the bystander's now. */
 static void close_all(void)
 {
@@ -107,6 +132,8 @@ int main(int argc, char **argv)
         get(&parts[0]);
         give_back(&parts[0]);
     }
+    if (strchr(how, 'e') != NULL)
+        leave_threads_running();
     if (strchr(how, 'k') != NULL)
         kill(getpid(), SIGKILL);
     if (strchr(how, 'f') != NULL)

@@ -91,6 +91,14 @@ survives_a_kill() {
     [ "$operations" -gt 1000000 ] || fail "only $operations of 1,7 million operations are there"
 }
 
+ends_while_threads_run() {
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+        expect_run 0 "$ebb" record -o "$scratch/t" "$calls" 1 e
+        expect_run 0 "$ebb" trace "$scratch/t"
+        case $out in *'no end mark'*) fail "a return from main left no end mark" ;; esac
+    done
+}
+
 reads_up_to_a_cut() {
     "$ebb" record -o "$scratch/t" "$calls" 20000 t
     local whole size operations last=0
