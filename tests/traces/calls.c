@@ -6,7 +6,10 @@
  *   c  all of it; then close all descriptors, open a file called "bystander" many times, and again
  *   k  and then kill itself
  *   e  and return from main while 64 threads pass blocks to each other
+ *   l  under a limit of the size of files, 100,000 bytes
+ *   s  and get blocks until a signal comes, whose handler leaves by _exit
  *   t  in eight threads at once, each of which frees what another one got
+ *   x  in a thread that is cancelled, and ends where it says so itself
  */
 #include <fcntl.h>
 #include <malloc.h>
@@ -16,6 +19,8 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -98,6 +103,39 @@ static void leave_threads_running(void)
     usleep(20000);
 }
 
+static void leave_at_once(int number)
+{
+    _exit(number == SIGALRM ? 0 : 1);
+}
+
+/* What it interrupts is mostly the recorder's writing. */
+static void get_until_a_signal(void)
+{
+    const struct itimerval soon = {.it_value.tv_usec = 20000};
+    signal(SIGALRM, leave_at_once);
+    setitimer(ITIMER_REAL, &soon, NULL);
+    for (;;)
+        free(malloc(100));
+}
+
+static void *be_cancelled(void *argument)
+{
+    pthread_cancel(pthread_self());
+    get(argument);
+    give_back(argument);
+    pthread_testcancel();
+    return argument;
+}
+
+static void work_in_cancelled_thread(void)
+{
+    pthread_t thread;
+    void *end = NULL;
+    if (pthread_create(&thread, NULL, be_cancelled, &parts[0]) != 0 ||
+        pthread_join(thread, &end) != 0 || end != PTHREAD_CANCELED || parts[0].count != 0)
+        _exit(1);
+}
+
 /* Whatever descriptor had been another's is the bystander's now. */
 static void close_all(void)
 {
@@ -126,14 +164,21 @@ int main(int argc, char **argv)
         if (child != 0)
             return waitpid(child, &status, 0) != child || status != 0;
     }
+    const struct rlimit limit = {100000, 100000};
+    if (strchr(how, 'l') != NULL && setrlimit(RLIMIT_FSIZE, &limit) != 0)
+        return 1;
     if (strchr(how, 't') != NULL) {
         work_in_threads();
+    } else if (strchr(how, 'x') != NULL) {
+        work_in_cancelled_thread();
     } else {
         get(&parts[0]);
         give_back(&parts[0]);
     }
     if (strchr(how, 'e') != NULL)
         leave_threads_running();
+    if (strchr(how, 's') != NULL)
+        get_until_a_signal();
     if (strchr(how, 'k') != NULL)
         kill(getpid(), SIGKILL);
     if (strchr(how, 'f') != NULL)

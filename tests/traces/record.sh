@@ -99,6 +99,24 @@ ends_while_threads_run() {
     done
 }
 
+holds_up_nobody() {
+    "$ebb" record -o "$scratch/none" "$calls" 0 x
+    expect_run 0 timeout 60 "$ebb" record -o "$scratch/some" "$calls" 20000 x
+    grows_by "$scratch/none" "$scratch/some" "$(times_calls 20000)"
+    for _ in $(seq 20); do
+        expect_run 0 timeout 60 "$ebb" record -o "$scratch/t" "$calls" 1 s
+        expect_run 0 "$ebb" trace "$scratch/t"
+        case $out in *'no end mark'*) fail "_exit in a handler left no end mark" ;; esac
+    done
+}
+
+ends_at_a_limit() {
+    expect_run 0 "$ebb" record -o "$scratch/t" "$calls" 20000 l
+    expect "the recorder's line" "$err" "*: $scratch/t: cannot be written any more; the trace ends here"
+    expect_run 0 "$ebb" trace "$scratch/t"
+    expect "trace" "$out" '*no end mark*'
+}
+
 reads_up_to_a_cut() {
     "$ebb" record -o "$scratch/t" "$calls" 20000 t
     local whole size operations last=0
