@@ -51,8 +51,15 @@ records_every_call_on() {
 records_every_call() {
     records_every_call_on ebbmalloc
     records_every_call_on system
-    "$ebb" record -o "$scratch/t" "$ebb" run grep -c -e libebbmalloc -e libebbrecord /proc/self/maps |
-        grep -q '^[1-9]' || fail "the libraries are not there"
+    local maps malloc
+    for malloc in ebbmalloc system; do
+        "$ebb" record -o "$scratch/none" --malloc $malloc "$ebb" run "$calls" 0
+        "$ebb" record -o "$scratch/some" --malloc $malloc "$ebb" run "$calls" 700
+        grows_by "$scratch/none" "$scratch/some" "$(times_calls 700)"
+        maps=$("$ebb" record -o "$scratch/t" --malloc $malloc "$ebb" run cat /proc/self/maps)
+        expect "maps of ebb record --malloc $malloc ebb run" "$maps" '*/libebbmalloc.so*'
+        expect "maps of ebb record --malloc $malloc ebb run" "$maps" '*/libebbrecord.so*'
+    done
     "$ebb" record -o "$scratch/t" --malloc system grep libebbmalloc /proc/self/maps &&
         fail "--malloc system runs on ebbmalloc"
     return 0
