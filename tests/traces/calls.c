@@ -11,6 +11,7 @@
  *   t  in eight threads at once, each of which frees what another one got
  *   x  in a thread that is cancelled, and ends where it says so itself
  */
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <malloc.h>
 #include <pthread.h>
@@ -55,10 +56,21 @@ static void get(struct part *part)
     }
 }
 
+/* Those of C23: free where nothing defines them. */
+static void (*sized)(void *, size_t);
+static void (*aligned_sized)(void *, size_t, size_t);
+
 static void give_back(struct part *part)
 {
-    for (long i = 0; i < part->count; i++)
-        free(part->blocks[i]);
+    for (long i = 0; i < part->count; i++) {
+        size_t size = 1 + (size_t)(i / CALLS) % 5000;
+        if (i % CALLS == 0 && sized != NULL)
+            sized(part->blocks[i], size);
+        else if (i % CALLS == 4 && aligned_sized != NULL)
+            aligned_sized(part->blocks[i], 64, (size + 63) / 64 * 64);
+        else
+            free(part->blocks[i]);
+    }
     part->count = 0;
 }
 
@@ -149,6 +161,8 @@ static void close_all(void)
 int main(int argc, char **argv)
 {
     const char *how = argc > 2 ? argv[2] : "";
+    sized = (void (*)(void *, size_t))dlsym(RTLD_DEFAULT, "free_sized");
+    aligned_sized = (void (*)(void *, size_t, size_t))dlsym(RTLD_DEFAULT, "free_aligned_sized");
     times = argc > 1 ? strtol(argv[1], NULL, 10) : 0;
     pthread_barrier_init(&meeting, NULL, THREADS);
     for (int i = 0; i < THREADS; i++)
