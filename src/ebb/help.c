@@ -79,7 +79,8 @@ static void print_status(void)
 {
     puts("Exit status of ebb:\n"
          "  0    done\n"
-         "  1    the output could not be written, the trace is damaged, or a\n"
+         "  1    the output could not be written, memory ran out, the trace or a\n"
+         "       library to replay it on is not there or cannot be used, or a\n"
          "       replayed block was not what it should be\n"
          "  2    wrong usage\n"
          "  3    there is no such process, or it ended meanwhile\n"
@@ -90,7 +91,8 @@ static void print_status(void)
          "  7    ebb trim: the process sleeps, and nobody in it could do it\n"
          "Exit status of ebb run and ebb record: that of the command, or\n"
          "  2    wrong usage\n"
-         "  125  the library or the file is not there or cannot be used\n"
+         "  125  the library or the recorder is not there or cannot be preloaded, or\n"
+         "       the file of the trace cannot be written\n"
          "  126  the command is there but cannot be executed\n"
          "  127  the command is not found");
 }

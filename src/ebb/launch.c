@@ -99,20 +99,39 @@ bool launch_find_malloc(const char *name, char path[PATH_MAX])
     return false;
 }
 
-/* The library comes first: of two definitions of malloc the first one counts. */
+/* An entry of LD_PRELOAD ends at a colon, a space, or the end of the string. */
+static bool begins_with_entry(const char *list, const char *entry)
+{
+    size_t length = strlen(entry);
+    return strncmp(list, entry, length) == 0 && strchr(" :", list[length]) != NULL;
+}
+
+/* How much of the list, or 0, is the recorder before anything else. */
+static size_t recorder_length(const char *list)
+{
+    size_t length = strcspn(list, " :"), name = strlen("/" RECORDER_NAME);
+    bool is_recorder =
+        length >= name && strncmp(list + length - name, "/" RECORDER_NAME, name) == 0;
+    return is_recorder ? length : 0;
+}
+
+/* The library comes first: of two definitions of malloc the first one counts. But ebb record ebb
+ * run … has the recorder before it, which passes on to what comes behind. */
 bool launch_set_preload(const char *library)
 {
     const char *others = getenv("LD_PRELOAD");
     if (others == NULL || *others == '\0')
         return setenv("LD_PRELOAD", library, 1) == 0;
-    size_t length = strlen(library);
-    if (strncmp(others, library, length) == 0 && strchr(" :", others[length]) != NULL)
-        return true; /* ebb run ebb run …; strchr finds the end of the string as well */
-    char *both = NULL;
-    if (asprintf(&both, "%s:%s", library, others) < 0)
+    int first = recorder_length(library) > 0 ? 0 : (int)recorder_length(others);
+    const char *rest = others + first + strspn(others + first, " :");
+    if (begins_with_entry(rest, library))
+        return true; /* ebb run ebb run … */
+    char *all = NULL;
+    if (asprintf(&all, "%.*s%s%s%s%s", first, others, first > 0 ? ":" : "", library,
+                 *rest != '\0' ? ":" : "", rest) < 0)
         return false;
-    bool done = setenv("LD_PRELOAD", both, 1) == 0;
-    free(both);
+    bool done = setenv("LD_PRELOAD", all, 1) == 0;
+    free(all);
     return done;
 }
 

@@ -22,6 +22,7 @@
 #define TOUCH_STEP 4096 /* bytes: a program writes to every page that it asked for */
 #define THREAD_STACK (256 * KiB)
 #define SPINS 200
+#define RETRIES_MOST 2000 /* of starting a thread, a millisecond each, while nothing moves */
 
 struct slot {
     void *_Atomic pointer;
@@ -410,9 +411,16 @@ static void start_thread(const struct script_thread *thread, const pthread_attr_
     pthread_t id;
     atomic_fetch_add(&running, 1);
     int error = pthread_create(&id, attributes, run_thread, (void *)thread);
-    while (error == EAGAIN && atomic_load(&running) > 1) { /* until others have ended */
+    uint32_t last_low = atomic_load(&low), last_running = atomic_load(&running);
+    /* Until others have ended; which may need what this one has to do. */
+    for (int i = 0; error == EAGAIN && last_running > 1 && i < RETRIES_MOST; i++) {
         struct timespec pause = {0, 1000000};
         nanosleep(&pause, NULL);
+        uint32_t now_low = atomic_load(&low), now_running = atomic_load(&running);
+        if (now_low != last_low || now_running != last_running)
+            i = 0;
+        last_low = now_low;
+        last_running = now_running;
         error = pthread_create(&id, attributes, run_thread, (void *)thread);
     }
     if (error != 0) {

@@ -260,7 +260,7 @@ static void fill_cells(cells row, const struct contestant *contestant,
 
 static void print_row(cells row)
 {
-    printf("%-15.15s%8s%7s%9s%10s%10s%10s%10s\n", row[0], row[1], row[2], row[3], row[4], row[5],
+    printf("%-15.15s %7s %6s %8s %9s %9s %9s %9s\n", row[0], row[1], row[2], row[3], row[4], row[5],
            row[6], row[7]);
 }
 
@@ -479,7 +479,8 @@ const struct command replay_command = {
     "                zeros are as they should be\n"
     "  --vs LIB      run on LIB: ebbmalloc, system (the C library's own) or the path\n"
     "                of a library to preload. Several take turns\n"
-    "  -n N          so many rounds of them (default 3); figures are medians\n"
+    "  -n N          so many rounds of them (default 3); figures are medians. Without\n"
+    "                --vs there is one\n"
     "  -o PAGE.html  write a page with charts of memory over time as well\n"
     "\n"
     "The exit status is 1 when the file is damaged, or a byte was not what it should\n"

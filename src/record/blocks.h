@@ -1,6 +1,7 @@
 /* blocks.h: which block begins at an address: a number for every 16 bytes of address space, and
  * the others, at odd multiples of 8 (small blocks of some allocators), in a second such map. Filled
- * as it is touched; half as much memory as the blocks at most, where they are small.
+ * as it is touched, an OS page of it for two of blocks: half as much memory as the blocks, where
+ * they are small and dense.
  *
  * No locks: a block's entry is touched by whoever may touch the block. From any thread.
  */

@@ -25,6 +25,8 @@ typedef const void *nothrow; /* how the C++ ABI passes std::nothrow: by referenc
 static struct {
     void *(*malloc)(size_t);
     void (*free)(void *);
+    void (*free_sized)(void *, size_t); /* NULL: not in this C library; as the next one */
+    void (*free_aligned_sized)(void *, size_t, size_t);
     void *(*calloc)(size_t, size_t);
     void *(*realloc)(void *, size_t);
     void *(*reallocarray)(void *, size_t, size_t);
@@ -64,6 +66,10 @@ static cold void find_next(void)
         return;
     looking = true;
     next.free = (__typeof__(next.free))dlsym(RTLD_NEXT, "free");
+    next.free_sized = (__typeof__(next.free_sized))dlsym(RTLD_NEXT, "free_sized");
+    next.free_aligned_sized =
+        (__typeof__(next.free_aligned_sized))dlsym(RTLD_NEXT, "free_aligned_sized");
+    dlerror(); /* the program is not to find it */
     next.calloc = (__typeof__(next.calloc))dlsym(RTLD_NEXT, "calloc");
     next.realloc = (__typeof__(next.realloc))dlsym(RTLD_NEXT, "realloc");
     next.reallocarray = (__typeof__(next.reallocarray))dlsym(RTLD_NEXT, "reallocarray");
@@ -230,11 +236,9 @@ static inline void note_aligned(size_t alignment, size_t size, const void *block
     close_stream(stream, at);
 }
 
-static inline void note_free(const void *block)
+/* number: of the block that is given back. */
+static inline void put_free(uint64_t number)
 {
-    uint64_t number = take(block);
-    if (unlikely(number == 0))
-        return;
     struct stream *stream = open_stream();
     unsigned char *at = stream_place(stream);
     if (likely(thread_of(number) == stream->number)) {
@@ -244,6 +248,13 @@ static inline void note_free(const void *block)
         at = trace_put_number(at, trace_zigzag(step_to(stream, index_of(number))));
     }
     close_stream(stream, at);
+}
+
+static inline void note_free(const void *block)
+{
+    uint64_t number = take(block);
+    if (likely(number != 0))
+        put_free(number);
 }
 
 /* number: the old block's. */
@@ -294,6 +305,39 @@ EXPORT void free(void *pointer)
     leave();
 }
 
+void free_sized(void *pointer, size_t size);
+void free_aligned_sized(void *pointer, size_t alignment, size_t size);
+
+EXPORT void free_sized(void *pointer, size_t size)
+{
+    if (pointer == NULL || is_early(pointer) || unlikely(!is_ready()))
+        return;
+    bool entered = enter();
+    if (likely(entered))
+        note_free(pointer);
+    if (next.free_sized != NULL)
+        next.free_sized(pointer, size);
+    else
+        next.free(pointer);
+    if (likely(entered))
+        leave();
+}
+
+EXPORT void free_aligned_sized(void *pointer, size_t alignment, size_t size)
+{
+    if (pointer == NULL || is_early(pointer) || unlikely(!is_ready()))
+        return;
+    bool entered = enter();
+    if (likely(entered))
+        note_free(pointer);
+    if (next.free_aligned_sized != NULL)
+        next.free_aligned_sized(pointer, alignment, size);
+    else
+        next.free(pointer);
+    if (likely(entered))
+        leave();
+}
+
 EXPORT void *calloc(size_t count, size_t size)
 {
     if (unlikely(!is_ready()))
@@ -323,10 +367,10 @@ static void note_result(uint64_t number, void *pointer, size_t size, void *block
         note_realloc(number, size, block);
     } else if (block != NULL) {
         note_alloc(TRACE_MALLOC, size, block);
+    } else if (number != 0 && size == 0) {
+        put_free(number); /* its address may be another thread's already */
     } else if (number != 0) {
         blocks_note(pointer, number); /* as it was */
-        if (size == 0)
-            note_free(pointer);
     }
 }
 

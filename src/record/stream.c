@@ -2,10 +2,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -42,6 +44,55 @@ static uint64_t now_us(clockid_t clock)
     struct timespec now = {0, 0};
     clock_gettime(clock, &now);
     return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+/* ---- Quiet ----------------------------------------------------------------------------------- */
+
+/* The C library's sigset_t is wider than the kernel's, and its functions leave the signals out that
+ * it cancels threads with. */
+typedef uint64_t signals;
+
+static bool has_signal(signals set, int number)
+{
+    return (set >> (number - 1) & 1) != 0;
+}
+
+/* While a lock of this file is held, no handler runs in this thread, which may fork or end the
+ * process and would wait for that lock; and opening and writing do not cancel the thread. */
+struct quiet {
+    signals mask;
+    int cancel_state;
+};
+
+static struct quiet be_quiet(void)
+{
+    const signals all = ~(signals)0;
+    struct quiet before = {0, 0};
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before.mask, sizeof all);
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before.cancel_state);
+    return before;
+}
+
+static void be_as_before(struct quiet before)
+{
+    pthread_setcancelstate(before.cancel_state, NULL);
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before.mask, NULL, sizeof before.mask);
+}
+
+static signals pending_signals(void)
+{
+    signals pending = 0;
+    syscall(SYS_rt_sigpending, &pending, sizeof pending);
+    return pending;
+}
+
+/* What a write of the recorder's raised is not for the program. */
+static void swallow(int number, signals pending_before)
+{
+    const signals only = (signals)1 << (number - 1);
+    const struct timespec at_once = {0, 0};
+    if (!has_signal(pending_before, number))
+        syscall(SYS_rt_sigtimedwait, &only, NULL, &at_once, sizeof only);
 }
 
 /* ---- The file -------------------------------------------------------------------------------- */
@@ -116,11 +167,14 @@ static bool begin_file(void)
     return write_header();
 }
 
-/* A chunk. Under file_mutex. When it cannot be written, nothing more is: the file ends here. */
+/* A chunk. Quiet, under file_mutex. When it cannot be written, nothing more is: the file ends here.
+ */
 static void write_chunk(uint32_t thread, const unsigned char *bytes, size_t length)
 {
-    if (atomic_load_explicit(&stream_state, memory_order_relaxed) != STREAMS_ON || getpid() != home)
+    int state = atomic_load_explicit(&stream_state, memory_order_relaxed);
+    if ((state != STREAMS_ON && state != STREAMS_ENDING) || getpid() != home)
         return;
+    signals pending = pending_signals();
     bool done = file_is_begun || begin_file();
     if (done && !is_ours(descriptor))
         done = is_ours(descriptor = open_high(0));
@@ -130,12 +184,14 @@ static void write_chunk(uint32_t thread, const unsigned char *bytes, size_t leng
     if (!done) {
         text_warn("record: %s: cannot be written any more; the trace ends here", path);
         atomic_store_explicit(&stream_state, STREAMS_OFF, memory_order_relaxed);
+        swallow(SIGXFSZ, pending);
+        swallow(SIGPIPE, pending);
     }
 }
 
 /* ---- One stream ------------------------------------------------------------------------------ */
 
-/* Under its mutex. */
+/* Quiet, under its mutex. */
 static void save(struct stream *stream)
 {
     /* Acquire: pairs with stream_wrote; the caller may be another thread. */
@@ -153,6 +209,7 @@ static void save_own(struct stream *stream)
 {
     bool is_shared = stream == &shared; /* its mutex is held already */
     int saved_errno = errno;
+    struct quiet before = be_quiet();
     if (!is_shared)
         pthread_mutex_lock(&stream->mutex);
     save(stream);
@@ -160,6 +217,7 @@ static void save_own(struct stream *stream)
     stream_wrote(stream, stream->buffer);
     if (!is_shared)
         pthread_mutex_unlock(&stream->mutex);
+    be_as_before(before);
     errno = saved_errno;
 }
 
@@ -238,6 +296,7 @@ static struct stream *make_stream(void)
 struct stream *stream_join(void)
 {
     struct stream *stream = NULL;
+    struct quiet before = be_quiet();
     pthread_mutex_lock(&list_mutex);
     if (last_number < stream_first + TRACE_THREADS_MOST - 1) {
         stream = find_free();
@@ -249,6 +308,7 @@ struct stream *stream_join(void)
         reset(stream, ++last_number);
     }
     pthread_mutex_unlock(&list_mutex);
+    be_as_before(before);
     return stream;
 }
 
@@ -256,30 +316,48 @@ void stream_leave(struct stream *stream)
 {
     save_own(stream);
     advance_tick();
+    struct quiet before = be_quiet();
     pthread_mutex_lock(&list_mutex);
     stream->is_free = true;
     pthread_mutex_unlock(&list_mutex);
+    be_as_before(before);
 }
+
+static struct quiet before_shared; /* under its mutex */
 
 struct stream *stream_lock_shared(void)
 {
+    struct quiet before = be_quiet();
     pthread_mutex_lock(&shared.mutex);
+    before_shared = before;
     return &shared;
 }
 
 void stream_unlock_shared(void)
 {
+    struct quiet before = before_shared;
     pthread_mutex_unlock(&shared.mutex);
+    be_as_before(before);
 }
 
+/* Other threads may be running. Once the state is seen by all, they enter no more; what is written
+ * in the streams then holds every block that one of them gives back, whatever is saved first.
+ */
 void streams_end(void)
 {
-    if (!streams_are_on() || getpid() != home)
+    streams_are_on(); /* one that has done nothing yet writes an empty trace */
+    int state = atomic_load(&stream_state);
+    if (state == STREAMS_OFF || state == STREAMS_NOT_READY || getpid() != home)
         return;
+    /* Fails when another thread ends the process: wait until it is done. Sequentially consistent:
+     * no stream is looked at before. */
+    struct quiet before = be_quiet();
+    int expected = STREAMS_ON;
+    atomic_compare_exchange_strong(&stream_state, &expected, STREAMS_ENDING);
+    atomic_thread_fence(memory_order_seq_cst);
     pthread_mutex_lock(&shared.mutex);
-    save(&shared);
-    pthread_mutex_unlock(&shared.mutex);
     pthread_mutex_lock(&list_mutex);
+    save(&shared);
     for (struct stream *stream = streams; stream != NULL; stream = stream->next) {
         pthread_mutex_lock(&stream->mutex);
         if (!stream->is_free)
@@ -291,6 +369,8 @@ void streams_end(void)
     atomic_store_explicit(&stream_state, STREAMS_OFF, memory_order_relaxed);
     pthread_mutex_unlock(&file_mutex);
     pthread_mutex_unlock(&list_mutex);
+    pthread_mutex_unlock(&shared.mutex);
+    be_as_before(before);
 }
 
 /* ---- Start and fork -------------------------------------------------------------------------- */
@@ -305,16 +385,20 @@ static void name_file(bool is_first)
 
 static void before_fork(void)
 {
+    struct quiet before = be_quiet();
     pthread_mutex_lock(&shared.mutex);
     pthread_mutex_lock(&list_mutex);
     pthread_mutex_lock(&file_mutex);
+    before_shared = before;
 }
 
 static void after_fork(void)
 {
+    struct quiet before = before_shared;
     pthread_mutex_unlock(&file_mutex);
     pthread_mutex_unlock(&list_mutex);
     pthread_mutex_unlock(&shared.mutex);
+    be_as_before(before);
 }
 
 /* What the parent has not saved yet is the parent's. Its blocks are not followed here: every
@@ -325,6 +409,7 @@ static void in_child(void)
     pthread_mutex_init(&list_mutex, NULL);
     pthread_mutex_init(&shared.mutex, NULL);
     home = getpid();
+    begun_us = now_us(CLOCK_MONOTONIC_COARSE);
     if (descriptor >= 0 && is_ours(descriptor))
         close(descriptor);
     descriptor = -1;
@@ -337,18 +422,20 @@ static void in_child(void)
     }
     reset(&shared, stream_first);
     recorder_self.stream = NULL;
+    be_as_before(before_shared);
 }
 
 int streams_start(void)
 {
     if (environ == NULL)
         return STREAMS_NOT_READY;
+    struct quiet before = be_quiet();
     recorder_self.inside = true; /* pthread_atfork may allocate */
     pthread_mutex_lock(&list_mutex);
     const char *file = getenv("EBB_RECORD_FILE"), *first = getenv("EBB_RECORD_PROCESS");
     bool is_wanted = file != NULL && *file == '/' && strlen(file) < sizeof base_path;
-    if (atomic_load_explicit(&stream_state, memory_order_relaxed) == STREAMS_NOT_READY &&
-        is_wanted) {
+    bool is_first = atomic_load_explicit(&stream_state, memory_order_relaxed) == STREAMS_NOT_READY;
+    if (is_first && is_wanted) {
         home = getpid();
         begun_us = now_us(CLOCK_MONOTONIC_COARSE);
         strcpy(base_path, file);
@@ -358,9 +445,11 @@ int streams_start(void)
         pthread_atfork(before_fork, after_fork, in_child);
     }
     /* Release: all of the above is there for who sees it. */
-    atomic_store_explicit(&stream_state, is_wanted ? STREAMS_ON : STREAMS_OFF,
-                          memory_order_release);
+    if (is_first)
+        atomic_store_explicit(&stream_state, is_wanted ? STREAMS_ON : STREAMS_OFF,
+                              memory_order_release);
     pthread_mutex_unlock(&list_mutex);
     recorder_self.inside = false;
+    be_as_before(before);
     return atomic_load_explicit(&stream_state, memory_order_acquire);
 }

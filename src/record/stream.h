@@ -48,7 +48,12 @@ struct recorder {
 };
 extern hidden __thread struct recorder recorder_self __attribute__((tls_model("initial-exec")));
 
-enum stream_state { STREAMS_NOT_READY, STREAMS_ON, STREAMS_OFF };
+enum stream_state {
+    STREAMS_NOT_READY,
+    STREAMS_ON,
+    STREAMS_ENDING, /* nobody begins an operation any more; what is there is being saved */
+    STREAMS_OFF,
+};
 extern hidden _Atomic int stream_state;
 
 /* Reads the environment, if it is there already, and returns the state then. */

@@ -5,14 +5,23 @@
  *   f  in a child made by fork, which leaves by _exit
  *   c  all of it; then close all descriptors, open a file called "bystander" many times, and again
  *   k  and then kill itself
+ *   e  and return from main while 64 threads pass blocks to each other
+ *   l  under a limit of the size of files, 100,000 bytes
+ *   s  and get blocks until a signal comes, whose handler leaves by _exit
  *   t  in eight threads at once, each of which frees what another one got
+ *   x  in a thread that is cancelled, and ends where it says so itself
  */
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <malloc.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -47,10 +56,21 @@ static void get(struct part *part)
     }
 }
 
+/* Those of C23: free where nothing defines them. */
+static void (*sized)(void *, size_t);
+static void (*aligned_sized)(void *, size_t, size_t);
+
 static void give_back(struct part *part)
 {
-    for (long i = 0; i < part->count; i++)
-        free(part->blocks[i]);
+    for (long i = 0; i < part->count; i++) {
+        size_t size = 1 + (size_t)(i / CALLS) % 5000;
+        if (i % CALLS == 0 && sized != NULL)
+            sized(part->blocks[i], size);
+        else if (i % CALLS == 4 && aligned_sized != NULL)
+            aligned_sized(part->blocks[i], 64, (size + 63) / 64 * 64);
+        else
+            free(part->blocks[i]);
+    }
     part->count = 0;
 }
 
@@ -73,6 +93,61 @@ static void work_in_threads(void)
         pthread_join(threads[i], NULL);
 }
 
+static void *_Atomic passed[4];
+
+static void *pass(void *argument)
+{
+    for (size_t i = (size_t)argument;; i++) {
+        free(atomic_exchange(&passed[i % 4], malloc(1 + i % 100)));
+        if (i % 4 == 0)
+            sched_yield();
+    }
+    return NULL;
+}
+
+/* For some 20 ms, and they do not stop. */
+static void leave_threads_running(void)
+{
+    pthread_t thread;
+    for (size_t i = 0; i < 8 * THREADS; i++)
+        if (pthread_create(&thread, NULL, pass, (void *)i) != 0)
+            _exit(1);
+    usleep(20000);
+}
+
+static void leave_at_once(int number)
+{
+    _exit(number == SIGALRM ? 0 : 1);
+}
+
+/* What it interrupts is mostly the recorder's writing. */
+static void get_until_a_signal(void)
+{
+    const struct itimerval soon = {.it_value.tv_usec = 20000};
+    signal(SIGALRM, leave_at_once);
+    setitimer(ITIMER_REAL, &soon, NULL);
+    for (;;)
+        free(malloc(100));
+}
+
+static void *be_cancelled(void *argument)
+{
+    pthread_cancel(pthread_self());
+    get(argument);
+    give_back(argument);
+    pthread_testcancel();
+    return argument;
+}
+
+static void work_in_cancelled_thread(void)
+{
+    pthread_t thread;
+    void *end = NULL;
+    if (pthread_create(&thread, NULL, be_cancelled, &parts[0]) != 0 ||
+        pthread_join(thread, &end) != 0 || end != PTHREAD_CANCELED || parts[0].count != 0)
+        _exit(1);
+}
+
 /* Whatever descriptor had been another's is the bystander's now. */
 static void close_all(void)
 {
@@ -86,6 +161,8 @@ static void close_all(void)
 int main(int argc, char **argv)
 {
     const char *how = argc > 2 ? argv[2] : "";
+    sized = (void (*)(void *, size_t))dlsym(RTLD_DEFAULT, "free_sized");
+    aligned_sized = (void (*)(void *, size_t, size_t))dlsym(RTLD_DEFAULT, "free_aligned_sized");
     times = argc > 1 ? strtol(argv[1], NULL, 10) : 0;
     pthread_barrier_init(&meeting, NULL, THREADS);
     for (int i = 0; i < THREADS; i++)
@@ -101,12 +178,21 @@ int main(int argc, char **argv)
         if (child != 0)
             return waitpid(child, &status, 0) != child || status != 0;
     }
+    const struct rlimit limit = {100000, 100000};
+    if (strchr(how, 'l') != NULL && setrlimit(RLIMIT_FSIZE, &limit) != 0)
+        return 1;
     if (strchr(how, 't') != NULL) {
         work_in_threads();
+    } else if (strchr(how, 'x') != NULL) {
+        work_in_cancelled_thread();
     } else {
         get(&parts[0]);
         give_back(&parts[0]);
     }
+    if (strchr(how, 'e') != NULL)
+        leave_threads_running();
+    if (strchr(how, 's') != NULL)
+        get_until_a_signal();
     if (strchr(how, 'k') != NULL)
         kill(getpid(), SIGKILL);
     if (strchr(how, 'f') != NULL)

@@ -51,8 +51,15 @@ records_every_call_on() {
 records_every_call() {
     records_every_call_on ebbmalloc
     records_every_call_on system
-    "$ebb" record -o "$scratch/t" "$ebb" run grep -c -e libebbmalloc -e libebbrecord /proc/self/maps |
-        grep -q '^[1-9]' || fail "the libraries are not there"
+    local maps malloc
+    for malloc in ebbmalloc system; do
+        "$ebb" record -o "$scratch/none" --malloc $malloc "$ebb" run "$calls" 0
+        "$ebb" record -o "$scratch/some" --malloc $malloc "$ebb" run "$calls" 700
+        grows_by "$scratch/none" "$scratch/some" "$(times_calls 700)"
+        maps=$("$ebb" record -o "$scratch/t" --malloc $malloc "$ebb" run cat /proc/self/maps)
+        expect "maps of ebb record --malloc $malloc ebb run" "$maps" '*/libebbmalloc.so*'
+        expect "maps of ebb record --malloc $malloc ebb run" "$maps" '*/libebbrecord.so*'
+    done
     "$ebb" record -o "$scratch/t" --malloc system grep libebbmalloc /proc/self/maps &&
         fail "--malloc system runs on ebbmalloc"
     return 0
@@ -64,7 +71,8 @@ follows_forks() {
     mv "$scratch"/t.[0-9]* "$scratch/none"
     "$ebb" record -o "$scratch/t" "$calls" 500 f
     grows_by "$scratch/none" "$(ls "$scratch"/t.[0-9]*)" "$(times_calls 500)"
-    "$ebb" trace "$(ls "$scratch"/t.[0-9]*)" | grep -q 'no end mark' && fail "_exit left no end mark"
+    expect_run 0 "$ebb" trace "$(ls "$scratch"/t.[0-9]*)"
+    case $out in *'no end mark'*) fail "_exit left no end mark" ;; esac
     rm -f "$scratch"/t*
     expect_run 7 "$ebb" record -o "$scratch/t" sh -c "'$calls' 10; exec sh -c '(exit 3); exit 7'"
     # The shell, the program, and the last shell's own child; the second shell took over the first.
@@ -91,9 +99,35 @@ survives_a_kill() {
     [ "$operations" -gt 1000000 ] || fail "only $operations of 1,7 million operations are there"
 }
 
+ends_while_threads_run() {
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+        expect_run 0 "$ebb" record -o "$scratch/t" "$calls" 1 e
+        expect_run 0 "$ebb" trace "$scratch/t"
+        case $out in *'no end mark'*) fail "a return from main left no end mark" ;; esac
+    done
+}
+
+holds_up_nobody() {
+    "$ebb" record -o "$scratch/none" "$calls" 0 x
+    expect_run 0 timeout 60 "$ebb" record -o "$scratch/some" "$calls" 20000 x
+    grows_by "$scratch/none" "$scratch/some" "$(times_calls 20000)"
+    for _ in $(seq 20); do
+        expect_run 0 timeout 60 "$ebb" record -o "$scratch/t" "$calls" 1 s
+        expect_run 0 "$ebb" trace "$scratch/t"
+        case $out in *'no end mark'*) fail "_exit in a handler left no end mark" ;; esac
+    done
+}
+
+ends_at_a_limit() {
+    expect_run 0 "$ebb" record -o "$scratch/t" "$calls" 20000 l
+    expect "the recorder's line" "$err" "*: $scratch/t: cannot be written any more; the trace ends here"
+    expect_run 0 "$ebb" trace "$scratch/t"
+    expect "trace" "$out" '*no end mark*'
+}
+
 reads_up_to_a_cut() {
     "$ebb" record -o "$scratch/t" "$calls" 20000 t
-    local whole size cut operations last=0
+    local whole size operations last=0
     whole=$(wc -c <"$scratch/t")
     for size in 0 1 7 8 30 44 1000 5000 70000 70001 100000 200000 $((whole - 17)) $((whole - 1)); do
         head -c "$size" "$scratch/t" >"$scratch/cut"
