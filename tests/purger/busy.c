@@ -26,8 +26,8 @@
 
 #define MAY_DIFFER 1.10
 #define PERCENTILE 0.9999
-#define ROUND_SECONDS 1.5
-#define WARM_SECONDS 0.4 /* at the start of a round, not measured */
+#define ROUND_SECONDS 2.0 /* the purger begins after more than half a second */
+#define WARM_SECONDS 0.4  /* at the start of a round, not measured */
 #define ROUNDS_LEAST 7
 #define ROUNDS_MOST 15
 #define BEYOND_DOUBT 1.5 /* times as slow: no noise, and no more rounds */
