@@ -298,8 +298,10 @@ static void set_size(struct huge *block, size_t size, size_t mapped)
 static void *move(struct huge *block, size_t size)
 {
     char *target = map(size, os_page_size);
-    if (target == NULL)
+    if (target == NULL) {
+        set_size(block, block->size, block->mapped); /* a sweep may have its excess again */
         return NULL;
+    }
     lock_acquire(&huge_lists.lock);
     leave(block);
     lock_release(&huge_lists.lock);

@@ -223,8 +223,8 @@ static int purge(void *unused)
         os_allow_vectors(false); /* what filters there will be is not known once it has ended */
         if ((!again || dropped) && may_end())
             return 0;
-        if (dropped &&
-            ++last_looks == LAST_LOOKS) /* the next slow path starts one with the new ids */
+        /* The next slow path starts one with the new ids. */
+        if (dropped && ++last_looks == LAST_LOOKS)
             break;
         wait_ms = high ? min_size(period_ms(), PRESSURE_PERIOD_MS) : period_ms();
     }
@@ -279,8 +279,8 @@ void purger_stop(void)
     os_futex_wake(&stop);
     for (int look = 0; look < STOP_LOOKS; look++) {
         bool gone = os_thread_is_gone(&threads[0]) && os_thread_is_gone(&threads[1]);
-        os_sleep_us(
-            STOP_LOOK_US); /* the kernel counts it some instructions longer than it is seen */
+        /* Once more when it is gone: the kernel counts it some instructions longer. */
+        os_sleep_us(STOP_LOOK_US);
         if (gone)
             break;
     }

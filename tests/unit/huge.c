@@ -479,6 +479,25 @@ static void a_sweep_whose_unmapping_is_refused_tries_again(void **state)
     assert_int_equal(totals().kept_mappings, 0);
 }
 
+static void what_a_block_has_too_much_is_not_forgotten_when_it_cannot_grow(void **state)
+{
+    (void)state;
+    bool zero;
+    char *block = take(20 * MiB);
+    assert_true(huge_free(block));
+    block = huge_alloc(5 * MiB, 16, &zero);
+    assert_non_null(block);
+    refuse(KIND(OS_CALL_REMAP) | KIND(OS_CALL_MAP), 1, SIZE_MAX);
+    void *grown = huge_resize(block, 30 * MiB);
+    refuse_none();
+    assert_null(grown);
+    assert_true(huge_any_kept());
+    huge_sweep(0);
+    assert_int_equal(totals().live_bytes, 5 * MiB);
+    assert_false(huge_any_kept());
+    assert_true(huge_free(block));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, no_blocks, no_blocks)
 
 int main(void)
@@ -504,6 +523,7 @@ int main(void)
         TEST(without_memory_there_is_no_block_and_nothing_is_lost),
         TEST(a_mapping_whose_unmapping_is_refused_is_kept_without_its_memory),
         TEST(a_sweep_whose_unmapping_is_refused_tries_again),
+        TEST(what_a_block_has_too_much_is_not_forgotten_when_it_cannot_grow),
     };
     return cmocka_run_group_tests_name("huge", tests, start, NULL);
 }
