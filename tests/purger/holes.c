@@ -17,8 +17,8 @@
 #include <unistd.h>
 
 #define WORKERS 4
-#define SECONDS 8
-#define HOLES_LEAST 100000 /* OS pages, in SECONDS; an idle machine makes more */
+#define SECONDS 40
+#define HOLES_LEAST 1000000 /* OS pages, in SECONDS; an idle machine makes three times as many */
 
 /* A worker's blocks of a turn, some 4 MiB. */
 #define BLOCKS 8000
