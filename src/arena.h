@@ -37,6 +37,7 @@ struct arena {
         struct span *oldest, *newest;
     } recent, lazy; /* spans used within the last two sweeps; spans with lazy holes (ageing.h) */
     uint16_t limits[CLASS_END];    /* blocks that a bin may hold */
+    uint8_t last_end[CLASS_END];   /* which end each bin met last, BIN_… */
     size_t limit_bytes;            /* the same in bytes, of small classes … */
     size_t large_limit_bytes;      /* … and of large ones */
     size_t span_bytes;             /* in spans it owns */

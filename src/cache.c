@@ -25,8 +25,9 @@
 /* What a bin may hold at first, when its class is used for the first time, in bytes. */
 #define FIRST_LIMIT_BYTES (8 * KiB)
 
-/* What a refill takes at most, in bytes: blocks that nobody asked for yet count at the peak. */
-#define REFILL_BYTES (16 * KiB)
+/* What a refill brings and a flush takes away at most, in bytes: blocks that nobody asked for yet
+ * count at the peak, and so do those that nobody will. */
+#define BATCH_BYTES (64 * KiB)
 
 /* All threads' bins together may hold so much, whatever is live; each at least and at most so much
  * of it. A thread that only frees what others made has nothing live of its own. */
@@ -92,9 +93,9 @@ static size_t first_limit(unsigned class)
     return min_size(max_size(FIRST_LIMIT_BYTES / sizeclasses[class].size, 1), STACK_SMALL);
 }
 
-static size_t refill_most(unsigned class)
+static size_t batch_most(unsigned class)
 {
-    return min_size(max_size(REFILL_BYTES / sizeclasses[class].size, 1), CACHE_BATCH);
+    return min_size(max_size(BATCH_BYTES / sizeclasses[class].size, 1), CACHE_BATCH);
 }
 
 /* ---- Limits ---------------------------------------------------------------------------------- */
@@ -181,6 +182,19 @@ static void grow(struct arena *arena, unsigned class, size_t most)
     open_bin(arena, class);
 }
 
+/* At an end of the bin. One that runs dry and over by turns is too small for what the thread does:
+ * a larger one saves both ways. One that meets the same end again has blocks pass through it, made
+ * here and freed elsewhere or the other way round: then its size saves nothing but locks, once it
+ * holds two batches. */
+static void grow_at(struct arena *arena, unsigned class, enum bin_end end)
+{
+    size_t most = stack_most(class);
+    if (arena->last_end[class] == end)
+        most = min_size(most, 2 * batch_most(class));
+    arena->last_end[class] = (uint8_t)end;
+    grow(arena, class, most);
+}
+
 /* ---- Blocks in and out -------------------------------------------------------------------------
  */
 
@@ -203,12 +217,12 @@ void *cache_refill(struct arena *arena, unsigned class, struct mistake *mistake)
     void *larger = larger_block(arena, class);
     if (larger != NULL)
         return larger;
-    grow(arena, class, min_size(2 * refill_most(class), stack_most(class)));
+    grow_at(arena, class, BIN_DRY);
     if (arena->limits[class] == 0) { /* the commons, or a user who wants no caches */
         void *block;
         return arena_take(arena, class, &block + 1, 1) != 0 ? block : NULL;
     }
-    size_t wanted = min_size(max_size(arena->limits[class] / 2, 1), refill_most(class));
+    size_t wanted = min_size(max_size(arena->limits[class] / 2, 1), batch_most(class));
     void **stack = arena->stacks[class];
     size_t taken = arena_take(arena, class, stack + wanted, wanted);
     if (taken == 0)
@@ -249,18 +263,20 @@ size_t cache_keep(struct arena *arena, unsigned class, void *block, void **forei
                   struct mistake *mistake)
 {
     struct bin *bin = &arena->cache.bins[class];
-    size_t foreigners = 0;
-    if (bin_count(arena, class) >= arena->limits[class]) {
+    size_t foreigners = 0, held = bin_count(arena, class);
+    bool passing = arena->last_end[class] == BIN_OVER;
+    if (held >= arena->limits[class]) {
         arena->flushes++;
-        grow(arena, class, stack_most(class));
+        grow_at(arena, class, BIN_OVER);
     }
     if (arena->limits[class] == 0) {
         *foreign = block;
         return 1;
     }
-    size_t count = min_size(max_size(arena->limits[class] / 2, 1), CACHE_BATCH);
-    if (bin_count(arena, class) >= arena->limits[class])
-        foreigners = flush_bin(arena, class, count, foreign, mistake);
+    if (held >= arena->limits[class]) {
+        size_t count = passing ? held : max_size(held / 2, 1);
+        foreigners = flush_bin(arena, class, min_size(count, CACHE_BATCH), foreign, mistake);
+    }
     *bin->top++ = block;
     arena_drain(arena, mistake);
     return foreigners;

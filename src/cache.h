@@ -170,6 +170,9 @@ static inline bool cache_holds_large(struct cache *cache, unsigned code, const v
     return held;
 }
 
+/* How a bin ends: nothing to pop, or no room for a push. */
+enum bin_end { BIN_DRY, BIN_OVER };
+
 /* ---- The slow path's part, under the arena's mutex (cache.c) -----------------------------------
  */
 
