@@ -10,7 +10,7 @@
 
 /* A bin holds at most so many bytes and so many blocks, but STACK_LEAST in any case. */
 #define STACK_BYTES (512 * KiB)
-#define STACK_MOST 2048
+#define STACK_MOST 8192
 #define STACK_LEAST 4
 
 /* Every bin begins in a small stack of one cache line, all of them side by side, so that a thread
