@@ -136,6 +136,13 @@ static void remove_span(struct arena *arena, struct span *span)
     ageing_forget(arena, span);
 }
 
+/* True for its only one of a class whose blocks share cache lines: two threads that wrote to
+ * neighbours in it would slow each other down. */
+static bool needs_span(const struct arena *lender, const struct span *span)
+{
+    return sizeclass_shares_lines(span->class) && lender->books[span->class].spans == 1;
+}
+
 /* Takes over a span of the class with many free blocks from one of the next few arenas, if it can
  * be had without waiting. */
 static struct span *borrow_span(struct arena *arena, unsigned class)
@@ -147,6 +154,8 @@ static struct span *borrow_span(struct arena *arena, unsigned class)
             first_span(lender, class, SPAN_IN_SPARSE) == NULL || !lock_try(&lender->mutex))
             continue;
         struct span *span = first_span(lender, class, SPAN_IN_SPARSE);
+        if (span != NULL && needs_span(lender, span))
+            span = NULL;
         if (span != NULL) {
             remove_span(lender, span);
             atomic_store_explicit(&span->owner, arena, memory_order_release);

@@ -24,6 +24,10 @@
 /* More than any address space holds: refused without a look at the memory there is. */
 #define SIZE_MOST ((size_t)1 << ADDRESS_BITS)
 
+/* A small block that grows by less than this share of its room grows by so much: who adds a little
+ * will do it again, and each time a block is copied. */
+#define GROW_SHARE 4
+
 /* A multiple of this is beyond a chunk's ability to align a run without waste. */
 #define RUN_ALIGNMENT_MAX (CHUNK_SIZE / 8)
 
@@ -85,16 +89,34 @@ cold void *api_alloc_slow(size_t size)
     return alloc_with_retry(size, MIN_ALIGNMENT, &zero);
 }
 
-cold void *api_alloc_aligned(size_t alignment, size_t size)
+/* What the cache has for an alignment that is a power of two; false when it has nothing, or is not
+ * for such. A class of a multiple of the alignment has all its blocks aligned (sizeclass.h). */
+static always_inline bool pop_aligned(size_t alignment, size_t size, void **block)
+{
+    struct cache *cache = &arena_self->cache;
+    size_t rounded = round_up(size, alignment);
+    if (unlikely((alignment | size) > SMALL_MAX) || unlikely(rounded - 1 >= SMALL_MAX))
+        return false;
+    if (likely(cache_pop(cache, cache->codes[(rounded - 1) >> 4], block)))
+        return true;
+    cache_leave(cache);
+    return false;
+}
+
+static cold void *alloc_aligned_slow(size_t alignment, size_t size)
 {
     bool zero;
-    if (size <= SIZE_MOST && alignment <= PAGE_SIZE) {
-        /* A class of a multiple of the alignment has all its blocks aligned (sizeclass.h). */
-        size_t rounded = round_up(max_size(size, 1), alignment);
-        if (rounded <= SMALL_MAX)
-            return api_alloc(rounded);
-    }
+    size_t rounded = round_up(max_size(size, 1), alignment);
+    if (size <= SMALL_MAX && alignment <= PAGE_SIZE && rounded <= SMALL_MAX)
+        return alloc_with_retry(rounded, MIN_ALIGNMENT, &zero);
     return alloc_with_retry(size, alignment, &zero);
+}
+
+void *api_alloc_aligned(size_t alignment, size_t size)
+{
+    void *block;
+    return likely(pop_aligned(alignment, size, &block)) ? block
+                                                        : alloc_aligned_slow(alignment, size);
 }
 
 /* What an address that is no block looks like. */
@@ -209,12 +231,19 @@ EXPORT void *API(calloc)(size_t count, size_t size)
 
 /* ---- realloc --------------------------------------------------------------------------------- */
 
+/* Bytes of a block of up to SMALL_MAX, or 0 when pointer is none. */
+static always_inline size_t small_size(const void *pointer)
+{
+    unsigned class = pagemap_class(pointer);
+    return likely(class <= CLASS_SMALL_LAST) ? sizeclasses[class].size : 0; /* 0 for CLASS_NONE */
+}
+
 /* Bytes of a live block, or 0 when pointer is none. */
 static size_t size_of(const void *pointer)
 {
     unsigned class = pagemap_class(pointer);
-    if (likely(class <= CLASS_SMALL_LAST))
-        return sizeclasses[class].size; /* 0 for CLASS_NONE */
+    if (class <= CLASS_SMALL_LAST)
+        return sizeclasses[class].size;
     if (class <= CLASS_LAST) {
         bool is_block = ((uintptr_t)pointer & (PAGE_SIZE - 1)) == 0 &&
                         !cache_holds_large(&arena_self->cache, class * CODE_PER_CLASS, pointer);
@@ -229,7 +258,10 @@ static size_t size_of(const void *pointer)
 static void *move_block(void *pointer, size_t room, size_t size)
 {
     int saved = errno;
-    void *block = api_alloc(size);
+    size_t wanted = size;
+    if (size > room && room <= SMALL_MAX)
+        wanted = max_size(size, min_size(room + room / GROW_SHARE, SMALL_MAX));
+    void *block = api_alloc(wanted);
     if (block == NULL && size <= room) {
         errno = saved; /* no program expects that shrinking fails */
         return pointer;
@@ -260,7 +292,7 @@ static void *resize_pages(void *pointer, size_t room, size_t size)
     return block != NULL ? block : move_block(pointer, room, size);
 }
 
-EXPORT void *API(realloc)(void *pointer, size_t size)
+static __attribute__((noinline)) void *realloc_slow(void *pointer, size_t size)
 {
     if (pointer == NULL)
         return api_alloc(size);
@@ -278,6 +310,14 @@ EXPORT void *API(realloc)(void *pointer, size_t size)
     return move_block(pointer, room, size);
 }
 
+EXPORT void *API(realloc)(void *pointer, size_t size)
+{
+    size_t room = small_size(pointer);
+    if (likely(size <= room && SHRINK_KEEPS(size, room)) && likely(size != 0))
+        return pointer;
+    return realloc_slow(pointer, size);
+}
+
 EXPORT void *API(reallocarray)(void *pointer, size_t count, size_t size)
 {
     size_t bytes;
@@ -291,12 +331,11 @@ EXPORT void *API(reallocarray)(void *pointer, size_t count, size_t size)
 /* ---- Aligned blocks ---------------------------------------------------------------------------
  */
 
-EXPORT int API(posix_memalign)(void **pointer, size_t alignment, size_t size)
+/* Does not touch errno. */
+static cold int posix_memalign_slow(void **pointer, size_t alignment, size_t size)
 {
-    if (!is_power_of_two(alignment) || alignment % sizeof(void *) != 0)
-        return EINVAL;
     int saved = errno;
-    void *block = api_alloc_aligned(max_size(alignment, MIN_ALIGNMENT), size);
+    void *block = alloc_aligned_slow(alignment, size);
     errno = saved;
     if (block == NULL)
         return ENOMEM;
@@ -304,8 +343,18 @@ EXPORT int API(posix_memalign)(void **pointer, size_t alignment, size_t size)
     return 0;
 }
 
+EXPORT int API(posix_memalign)(void **pointer, size_t alignment, size_t size)
+{
+    if (unlikely(!is_power_of_two(alignment)) || unlikely(alignment % sizeof(void *) != 0))
+        return EINVAL;
+    alignment = max_size(alignment, MIN_ALIGNMENT);
+    if (unlikely(!pop_aligned(alignment, size, pointer)))
+        return posix_memalign_slow(pointer, alignment, size);
+    return 0;
+}
+
 /* An alignment that is no power of two counts as the next one, as in glibc. */
-EXPORT void *API(memalign)(size_t alignment, size_t size)
+static cold void *memalign_odd(size_t alignment, size_t size)
 {
     if (alignment > SIZE_MAX / 2 + 1) {
         errno = EINVAL;
@@ -315,6 +364,13 @@ EXPORT void *API(memalign)(size_t alignment, size_t size)
     while (power < alignment)
         power *= 2;
     return api_alloc_aligned(power, size);
+}
+
+EXPORT void *API(memalign)(size_t alignment, size_t size)
+{
+    if (unlikely(!is_power_of_two(alignment)) || unlikely(alignment < MIN_ALIGNMENT))
+        return memalign_odd(alignment, size);
+    return api_alloc_aligned(alignment, size);
 }
 
 EXPORT void *API(aligned_alloc)(size_t alignment, size_t size)
@@ -347,7 +403,7 @@ EXPORT void *API(pvalloc)(size_t size)
 /* ---- Questions --------------------------------------------------------------------------------
  */
 
-EXPORT size_t API(malloc_usable_size)(void *pointer)
+static cold size_t usable_size_slow(const void *pointer)
 {
     if (pointer == NULL)
         return 0;
@@ -355,6 +411,12 @@ EXPORT size_t API(malloc_usable_size)(void *pointer)
     if (unlikely(size == 0))
         abort_on_foreign("malloc_usable_size", pointer);
     return size;
+}
+
+EXPORT size_t API(malloc_usable_size)(void *pointer)
+{
+    size_t size = small_size(pointer);
+    return likely(size != 0) ? size : usable_size_slow(pointer);
 }
 
 EXPORT const char *ebb_version(void)

@@ -180,6 +180,12 @@ extern hidden const struct sizeclass sizeclasses[CLASS_END];
 extern hidden const uint8_t sizeclass_codes[SMALL_MAX / 16];
 extern hidden const uint8_t sizeclass_large_codes[LARGE_MAX / PAGE_SIZE];
 
+/* True for a class of which several blocks lie in one line of the processor's cache. */
+static inline bool sizeclass_shares_lines(unsigned class)
+{
+    return sizeclasses[class].size < CACHE_LINE;
+}
+
 /* The code of a size; 1 <= size <= SMALL_MAX. */
 static inline unsigned sizeclass_code(size_t size)
 {
