@@ -144,8 +144,8 @@ static bool needs_span(const struct arena *lender, const struct span *span)
 }
 
 /* Takes over a span of the class with many free blocks from one of the next few arenas, if it can
- * be had without waiting. */
-static struct span *borrow_span(struct arena *arena, unsigned class)
+ * be had without waiting; with insist, a span that its owner needs as well. */
+static struct span *borrow_span(struct arena *arena, unsigned class, bool insist)
 {
     for (unsigned look = 0; look < LENDERS_ASKED; look++) {
         struct arena *lender = arena->lender != NULL ? arena->lender : arenas_first();
@@ -154,7 +154,7 @@ static struct span *borrow_span(struct arena *arena, unsigned class)
             first_span(lender, class, SPAN_IN_SPARSE) == NULL || !lock_try(&lender->mutex))
             continue;
         struct span *span = first_span(lender, class, SPAN_IN_SPARSE);
-        if (span != NULL && needs_span(lender, span))
+        if (span != NULL && !insist && needs_span(lender, span))
             span = NULL;
         if (span != NULL) {
             remove_span(lender, span);
@@ -194,9 +194,11 @@ static struct span *choose_span(struct arena *arena, unsigned class, bool must)
     if (span == NULL)
         span = first_span(arena, class, SPAN_IN_SPARSE);
     if (span == NULL && must)
-        span = borrow_span(arena, class);
+        span = borrow_span(arena, class, false);
     if (span == NULL && must)
         span = add_span(arena, class);
+    if (span == NULL && must)
+        span = borrow_span(arena, class, true);
     return span;
 }
 

@@ -32,16 +32,18 @@
 /* All threads' bins together may hold so much; each at most so much of it, and no more than is out
  * of its spans, but the least in any case: a thread that only frees what others made has nothing
  * out. (Half of that least cost producer and consumer a fifth of their speed, and saved 5 % of
- * their memory.) */
+ * their memory. Beyond 2 MiB a processor's own cache no longer holds what comes out of ours.) */
 #define BUDGET_ALL (16 * MiB)
 #define BUDGET_LEAST (512 * KiB)
 #define BUDGET_MOST (2 * MiB)
 
-/* Twice as much goes for large blocks, of which a bin holds no more than its small stack does. */
-#define LARGE_BUDGETS 2
-
 /* … or this share of what is out, if that is more. */
 #define BUDGET_SHARE 16
+
+/* So much goes for large blocks, of which a bin holds no more than its small stack does. */
+#define LARGE_BUDGET_ALL (32 * MiB)
+#define LARGE_BUDGET_LEAST (512 * KiB)
+#define LARGE_BUDGET_MOST (8 * MiB)
 
 /* In place of a large block, one that is up to two classes larger serves: a quarter at most. */
 #define LARGER_CLASSES 2
@@ -140,21 +142,26 @@ static void shrink_another(struct arena *arena, unsigned class)
     }
 }
 
+/* A thread's share of what all may hold. */
+static size_t share_of(size_t all, size_t most, size_t least)
+{
+    size_t share = all / (atomic_load_explicit(&caches, memory_order_relaxed) + 1);
+    return max_size(min_size(share, most), least);
+}
+
 static size_t large_budget(void)
 {
     if (options.schedule == SCHEDULE_IMMEDIATE)
         return 0;
-    size_t part = BUDGET_ALL / (atomic_load_explicit(&caches, memory_order_relaxed) + 1);
-    part = max_size(min_size(part, BUDGET_MOST), BUDGET_LEAST);
-    return LARGE_BUDGETS * min_size(options.thread_cache, part);
+    return min_size(2 * options.thread_cache,
+                    share_of(LARGE_BUDGET_ALL, LARGE_BUDGET_MOST, LARGE_BUDGET_LEAST));
 }
 
 static size_t budget(const struct arena *arena)
 {
-    size_t part = BUDGET_ALL / (atomic_load_explicit(&caches, memory_order_relaxed) + 1);
     size_t out = arena->span_bytes - arena->free_bytes;
-    part = max_size(min_size(min_size(part, out), BUDGET_MOST), BUDGET_LEAST);
-    return min_size(options.thread_cache, max_size(part, out / BUDGET_SHARE));
+    size_t share = share_of(BUDGET_ALL, min_size(out, BUDGET_MOST), BUDGET_LEAST);
+    return min_size(options.thread_cache, max_size(share, out / BUDGET_SHARE));
 }
 
 /* A bin that ran dry or over was too small for what the thread does. Its limit doubles, up to

@@ -8,44 +8,41 @@
 #include "pagemap.h"
 #include "purge.h"
 
-/* What is kept of freed mappings, in bytes in all. */
+/* What is kept of freed blocks, in bytes in all. */
 #define KEEP_MOST (64 * MiB)
 
-/* Of a block that shrinks, what it has too much is given back at once when it is more than this
- * share, else by a sweep. */
-#define SHRINK_SHARE 8
+/* Neighbours freed within so many milliseconds become one piece. */
+#define JOIN_MS 16
 
 struct huge_lists huge_lists;
 
-/* Bytes of kept, leaving and excess for those who look without the lock. */
+/* Bytes of kept and leaving for those who look without the lock. */
 static _Atomic size_t kept_bytes;
 
 /* ---- Under the lock -------------------------------------------------------------------------- */
 
-static void note_peak(void)
+static void note_bytes(void)
 {
-    size_t bytes = huge_lists.live.bytes + huge_lists.kept.bytes + huge_lists.leaving.bytes;
-    huge_lists.peak_bytes = max_size(huge_lists.peak_bytes, bytes);
+    size_t kept = huge_lists.kept.bytes + huge_lists.leaving.bytes;
+    huge_lists.peak_bytes = max_size(huge_lists.peak_bytes, huge_lists.live.bytes + kept);
+    atomic_store_explicit(&kept_bytes, kept, memory_order_relaxed);
 }
 
-static void publish_kept(void)
+/* Behind a member of the list, or, behind NULL, at the front. */
+static void list_add_behind(struct huge_list *list, struct huge *before, struct huge *block)
 {
-    note_peak();
-    atomic_store_explicit(
-        &kept_bytes, huge_lists.kept.bytes + huge_lists.leaving.bytes + huge_lists.excess_bytes,
-        memory_order_relaxed);
-}
-
-static void list_add(struct huge_list *list, struct huge *block)
-{
-    block->previous = NULL;
-    block->next = list->first;
-    if (list->first != NULL)
-        list->first->previous = block;
-    list->first = block;
+    struct huge *after = before != NULL ? before->next : list->first;
+    block->previous = before;
+    block->next = after;
+    if (before != NULL)
+        before->next = block;
+    else
+        list->first = block;
+    if (after != NULL)
+        after->previous = block;
     list->count++;
-    list->bytes += block->mapped;
-    publish_kept();
+    list->bytes += block->size;
+    note_bytes();
 }
 
 static void list_remove(struct huge_list *list, struct huge *block)
@@ -57,8 +54,112 @@ static void list_remove(struct huge_list *list, struct huge *block)
     if (block->next != NULL)
         block->next->previous = block->previous;
     list->count--;
-    list->bytes -= block->mapped;
-    publish_kept();
+    list->bytes -= block->size;
+    note_bytes();
+}
+
+static void put_record(struct huge *block)
+{
+    block->next = huge_lists.unused;
+    huge_lists.unused = block;
+}
+
+/* NULL when there is none. */
+static struct huge *take_record(void)
+{
+    struct huge *block = huge_lists.unused;
+    if (block != NULL)
+        huge_lists.unused = block->next;
+    return block;
+}
+
+static bool stand_together(const struct huge *first, const struct huge *second)
+{
+    return second != NULL && first->start + first->size == second->start;
+}
+
+static uint64_t ms_apart(uint64_t one, uint64_t other)
+{
+    return one > other ? one - other : other - one;
+}
+
+/* Makes one piece of two members of the list. It is as old as the older, so that what is used does
+ * not keep its neighbour from growing old. */
+static void join(struct huge_list *list, struct huge *first, struct huge *second)
+{
+    if (!stand_together(first, second) || first->mapping != second->mapping ||
+        ms_apart(first->freed_ms, second->freed_ms) > JOIN_MS)
+        return;
+    list_remove(list, second);
+    first->size += second->size;
+    list->bytes += second->size;
+    if (second->freed_ms < first->freed_ms)
+        first->freed_ms = second->freed_ms;
+    put_record(second);
+    note_bytes();
+}
+
+/* By address. */
+static void list_insert(struct huge_list *list, struct huge *block)
+{
+    struct huge *before = NULL;
+    for (struct huge *look = list->first; look != NULL && look->start < block->start;
+         look = look->next)
+        before = look;
+    list_add_behind(list, before, block);
+    join(list, block, block->next);
+    if (before != NULL)
+        join(list, before, block);
+}
+
+/* Makes a block, which is in no list, longer by the piece that stands behind it. */
+static void swallow(struct huge_list *list, struct huge *block, struct huge *piece)
+{
+    list_remove(list, piece);
+    block->size += piece->size;
+    block->freed_ms = piece->freed_ms;
+    if (piece->mapping != block->mapping)
+        block->mapping = 0;
+    put_record(piece);
+}
+
+/* Cuts off what a block, which is in no list, has beyond size. NULL for want of a record, and then
+ * the block stays as long as it is. */
+static struct huge *cut(struct huge *block, size_t size, uint64_t mapping)
+{
+    struct huge *rest = take_record();
+    if (rest == NULL)
+        return NULL;
+    rest->start = block->start + size;
+    rest->size = block->size - size;
+    rest->mapping = mapping;
+    rest->freed_ms = block->freed_ms;
+    block->size = size;
+    return rest;
+}
+
+/* Bytes of the pieces that stand side by side from this one on, at least `enough` if there are. */
+static size_t bytes_from(const struct huge *piece, size_t enough)
+{
+    size_t bytes = piece->size;
+    for (; bytes < enough && stand_together(piece, piece->next); piece = piece->next)
+        bytes += piece->next->size;
+    return bytes;
+}
+
+/* Makes a block, which is in no list, at least size bytes long by pieces of the list from `piece`
+ * on, which stand behind it and suffice. What it then has too much goes back. */
+static void grow_into(struct huge_list *list, struct huge *block, struct huge *piece, size_t size)
+{
+    uint64_t last = block->mapping;
+    for (struct huge *next; block->size < size; piece = next) {
+        next = piece->next;
+        last = piece->mapping;
+        swallow(list, block, piece);
+    }
+    struct huge *rest = block->size > size ? cut(block, size, last) : NULL;
+    if (rest != NULL)
+        list_insert(list, rest);
 }
 
 static struct huge *find(const void *start)
@@ -69,23 +170,13 @@ static struct huge *find(const void *start)
     return block;
 }
 
-/* Of a live block whose size or mapping has changed. */
-static void set_excess(struct huge *block, size_t excess)
-{
-    huge_lists.excess_bytes += excess - block->excess;
-    block->excess = excess;
-    block->excess_ms = excess != 0 ? os_now_ms() : 0;
-    publish_kept();
-}
-
 /* The page map's leaves exist by now. */
 static void enter(struct huge *block)
 {
-    set_excess(block, block->mapped - block->size);
     block->next_here = pagemap_huge(block->start);
     pagemap_set_huge(block->start, block);
     pagemap_set(block->start, 1, CLASS_HUGE);
-    list_add(&huge_lists.live, block);
+    list_add_behind(&huge_lists.live, NULL, block);
 }
 
 static void leave(struct huge *block)
@@ -99,71 +190,90 @@ static void leave(struct huge *block)
         first->next_here = block->next_here;
     }
     pagemap_set(block->start, 1, CLASS_NONE);
-    set_excess(block, 0);
     list_remove(&huge_lists.live, block);
 }
 
-/* The smallest mapping of the list that fits. What it has too much is cut off by a sweep, unless
- * the block has grown or gone by then. */
+/* A block of the pieces that fit best; NULL when none do. */
 static struct huge *take_fitting(struct huge_list *list, size_t size, size_t alignment)
 {
     struct huge *best = NULL;
-    for (struct huge *block = list->first; block != NULL; block = block->next)
-        if (block->mapped >= size && ((uintptr_t)block->start & (alignment - 1)) == 0 &&
-            (best == NULL || block->mapped < best->mapped))
-            best = block;
-    if (best != NULL)
+    size_t best_bytes = SIZE_MAX;
+    for (struct huge *piece = list->first; piece != NULL && best_bytes != size;
+         piece = piece->next) {
+        size_t bytes = bytes_from(piece, size);
+        if (bytes < size || bytes >= best_bytes || ((uintptr_t)piece->start & (alignment - 1)) != 0)
+            continue;
+        best = piece;
+        best_bytes = bytes;
+    }
+    if (best != NULL) {
+        struct huge *next = best->next;
         list_remove(list, best);
+        grow_into(list, best, next, size);
+    }
     return best;
 }
 
-/* A mapping that could not be unmapped. Without memory it is for use, if the page map has a leaf
- * for it (what was cut off may begin in one of its own), else lost; with it, it is to be tried
- * again. */
+/* What could not be unmapped. Without memory it is for use; with it, it is to be tried again. */
 static void keep_refused(struct huge *block, bool is_empty)
 {
     block->freed_ms = os_now_ms();
-    if (pagemap_prepare(block->start, PAGE_SIZE))
-        list_add(is_empty ? &huge_lists.empty : &huge_lists.kept, block);
+    list_insert(is_empty ? &huge_lists.empty : &huge_lists.kept, block);
 }
 
-/* The largest kept mapping: it can be made to fit, and what is resident of it saves as much. */
+/* The largest piece that the kernel can make longer: what is resident of it saves as much. */
 static struct huge *take_largest(void)
 {
-    struct huge *best = huge_lists.kept.first;
-    for (struct huge *block = best; block != NULL; block = block->next)
-        if (block->mapped > best->mapped)
+    struct huge *best = NULL;
+    for (struct huge *block = huge_lists.kept.first; block != NULL; block = block->next)
+        if (block->mapping != 0 && (best == NULL || block->size > best->size))
             best = block;
     if (best != NULL)
         list_remove(&huge_lists.kept, best);
     return best;
 }
 
-/* ---- Without the lock ------------------------------------------------------------------------ */
-
-static struct huge *new_record(void)
+/* Takes a freed block, or a part of one, into those kept; false when it is to be unmapped. */
+static bool keep(struct huge *block)
 {
-    lock_acquire(&huge_lists.lock);
-    struct huge *block = huge_lists.unused;
-    if (block != NULL)
-        huge_lists.unused = block->next;
-    lock_release(&huge_lists.lock);
-    return block != NULL ? block : meta_alloc(sizeof *block);
+    if (options.schedule == SCHEDULE_IMMEDIATE ||
+        block->size > KEEP_MOST - min_size(huge_lists.kept.bytes, KEEP_MOST))
+        return false;
+    list_insert(&huge_lists.kept, block);
+    return true;
 }
+
+/* ---- Without the lock ------------------------------------------------------------------------ */
 
 static void drop_record(struct huge *block)
 {
     lock_acquire(&huge_lists.lock);
-    block->next = huge_lists.unused;
-    huge_lists.unused = block;
+    put_record(block);
     lock_release(&huge_lists.lock);
 }
 
-/* A fresh mapping, whose start the page map has a leaf for; NULL when refused. */
+/* NULL when there is no memory. */
+static struct huge *new_record(void)
+{
+    lock_acquire(&huge_lists.lock);
+    struct huge *block = take_record();
+    lock_release(&huge_lists.lock);
+    return block != NULL ? block : meta_alloc(sizeof *block);
+}
+
+/* Sees to it that cut will find a record, if there is memory. */
+static void provide_record(void)
+{
+    struct huge *block = new_record();
+    if (block != NULL)
+        drop_record(block);
+}
+
+/* A fresh mapping that the page map has leaves for; NULL when refused. */
 static char *map(size_t size, size_t alignment)
 {
     char *start = alignment <= os_page_size ? os_map(size) : os_map_aligned(size, alignment);
-    if (start != NULL && !pagemap_prepare(start, PAGE_SIZE)) {
+    if (start != NULL && !pagemap_prepare(start, size)) {
         os_unmap(start, size);
         return NULL;
     }
@@ -172,15 +282,21 @@ static char *map(size_t size, size_t alignment)
     return start;
 }
 
+static uint64_t next_mapping(void)
+{
+    static _Atomic uint64_t mappings;
+    return atomic_fetch_add_explicit(&mappings, 1, memory_order_relaxed) + 1;
+}
+
 /* Unmaps what is in no list. Where the kernel refuses (at vm.max_map_count, when that would split
  * a mapping), the memory goes at least, and the addresses are kept for use. */
 static void let_go(struct huge *block)
 {
-    if (os_unmap(block->start, block->mapped)) {
+    if (os_unmap(block->start, block->size)) {
         drop_record(block);
         return;
     }
-    bool is_empty = os_purge(block->start, block->mapped);
+    bool is_empty = os_purge(block->start, block->size);
     lock_acquire(&huge_lists.lock);
     keep_refused(block, is_empty);
     lock_release(&huge_lists.lock);
@@ -193,22 +309,23 @@ static size_t whole_size(size_t size)
     return round_up(max_size(size, PAGE_SIZE), os_page_size);
 }
 
-/* Makes a mapping in no list longer, wherever it then is. False when refused, and then nothing has
+/* Makes a piece in no list longer, wherever it then is. False when refused, and then nothing has
  * changed but that addresses may be lost: whether the kernel unmapped the target is not known. */
 static bool lengthen(struct huge *block, size_t size)
 {
-    if (!os_resize(block->start, block->mapped, size)) {
+    if (!os_resize(block->start, block->size, size)) {
         char *target = map(size, os_page_size);
-        if (target == NULL || !os_move(block->start, block->mapped, target, size))
+        if (target == NULL || !os_move(block->start, block->size, target, size))
             return false;
         block->start = target;
+        block->mapping = next_mapping();
     }
-    purge_note_growth(size - block->mapped);
-    block->mapped = size;
+    purge_note_growth(size - block->size);
+    block->size = size;
     return true;
 }
 
-/* A mapping that was kept, or NULL. */
+/* Of what was kept; NULL when there is nothing to be had. */
 static struct huge *reuse(size_t size, size_t alignment)
 {
     lock_acquire(&huge_lists.lock);
@@ -221,7 +338,7 @@ static struct huge *reuse(size_t size, size_t alignment)
     lock_release(&huge_lists.lock);
     if (block != NULL && too_short && !lengthen(block, size)) {
         lock_acquire(&huge_lists.lock);
-        list_add(&huge_lists.kept, block);
+        list_insert(&huge_lists.kept, block);
         lock_release(&huge_lists.lock);
         return NULL;
     }
@@ -231,21 +348,21 @@ static struct huge *reuse(size_t size, size_t alignment)
 void *huge_alloc(size_t size, size_t alignment, bool *zero)
 {
     size = whole_size(size);
+    provide_record();
     struct huge *block = reuse(size, alignment);
     *zero = block == NULL;
     if (block == NULL) {
         block = new_record();
         if (block == NULL)
             return NULL;
-        block->start = map(size, alignment);
-        block->mapped = size;
-        purge_note_growth(size);
+        *block = (struct huge){.start = map(size, alignment), .size = size};
         if (block->start == NULL) {
             drop_record(block);
             return NULL;
         }
+        block->mapping = next_mapping();
+        purge_note_growth(size);
     }
-    block->size = size;
     lock_acquire(&huge_lists.lock);
     enter(block);
     lock_release(&huge_lists.lock);
@@ -257,18 +374,14 @@ bool huge_free(void *start)
     uint64_t now = os_now_ms();
     lock_acquire(&huge_lists.lock);
     struct huge *block = find(start);
-    bool keep = false;
+    bool kept = false;
     if (block != NULL) {
         leave(block);
-        keep = options.schedule != SCHEDULE_IMMEDIATE &&
-               block->mapped <= KEEP_MOST - min_size(huge_lists.kept.bytes, KEEP_MOST);
-        if (keep) {
-            block->freed_ms = now;
-            list_add(&huge_lists.kept, block);
-        }
+        block->freed_ms = now;
+        kept = keep(block);
     }
     lock_release(&huge_lists.lock);
-    if (block != NULL && !keep)
+    if (block != NULL && !kept)
         let_go(block);
     return block != NULL;
 }
@@ -282,14 +395,12 @@ size_t huge_size(const void *start)
     return size;
 }
 
-static void set_size(struct huge *block, size_t size, size_t mapped)
+static void set_size(struct huge *block, size_t size)
 {
     lock_acquire(&huge_lists.lock);
-    huge_lists.live.bytes += mapped - block->mapped;
-    note_peak();
+    huge_lists.live.bytes += size - block->size;
     block->size = size;
-    block->mapped = mapped;
-    set_excess(block, mapped - size);
+    note_bytes();
     lock_release(&huge_lists.lock);
 }
 
@@ -298,17 +409,16 @@ static void set_size(struct huge *block, size_t size, size_t mapped)
 static void *move(struct huge *block, size_t size)
 {
     char *target = map(size, os_page_size);
-    if (target == NULL) {
-        set_size(block, block->size, block->mapped); /* a sweep may have its excess again */
+    if (target == NULL)
         return NULL;
-    }
     lock_acquire(&huge_lists.lock);
     leave(block);
     lock_release(&huge_lists.lock);
-    bool moved = os_move(block->start, block->mapped, target, size);
+    bool moved = os_move(block->start, block->size, target, size);
     if (moved) {
         block->start = target;
-        block->size = block->mapped = size;
+        block->size = size;
+        block->mapping = next_mapping();
     } /* else target's addresses are lost, as above */
     lock_acquire(&huge_lists.lock);
     enter(block);
@@ -316,35 +426,64 @@ static void *move(struct huge *block, size_t size)
     return moved ? target : NULL;
 }
 
+/* Under the lock: gives up what a live block has beyond size. Returns what is to be unmapped, or
+ * NULL. */
+static struct huge *shorten(struct huge *block, size_t size)
+{
+    struct huge *rest = block->size > size ? cut(block, size, block->mapping) : NULL;
+    if (rest == NULL)
+        return NULL;
+    huge_lists.live.bytes -= rest->size;
+    rest->freed_ms = os_now_ms();
+    return keep(rest) ? NULL : rest;
+}
+
+/* Under the lock: lets a live block grow where it stands by what is kept behind it; false when that
+ * does not suffice. */
+static bool grow_in_place(struct huge *block, size_t size)
+{
+    struct huge *piece = huge_lists.kept.first;
+    while (piece != NULL && piece->start < block->start)
+        piece = piece->next;
+    if (!stand_together(block, piece) ||
+        bytes_from(piece, size - block->size) < size - block->size)
+        return false;
+    size_t before = block->size;
+    grow_into(&huge_lists.kept, block, piece, size);
+    huge_lists.live.bytes += block->size - before;
+    note_bytes();
+    return true;
+}
+
 void *huge_resize(void *start, size_t size)
 {
     size = whole_size(size);
+    provide_record();
     lock_acquire(&huge_lists.lock);
-    struct huge *block = find(start);
-    if (block != NULL)
-        set_excess(block, 0); /* no sweep touches it from now on */
+    struct huge *block = find(start), *rest = NULL;
+    bool done = block != NULL;
+    if (block != NULL && size <= block->size)
+        rest = shorten(block, size);
+    else if (block != NULL)
+        done = grow_in_place(block, size);
     lock_release(&huge_lists.lock);
-    if (block == NULL)
+    if (rest != NULL)
+        let_go(rest);
+    if (done)
+        return start;
+    if (block == NULL || block->mapping == 0)
         return NULL;
-    size_t excess = block->mapped - min_size(size, block->mapped);
-    bool shrinks = size < block->size && excess > block->mapped / SHRINK_SHARE;
-    if (shrinks && os_unmap(block->start + size, excess))
-        set_size(block, size, size);
-    else if (size <= block->mapped)
-        set_size(block, size, block->mapped);
-    else {
-        purge_note_growth(size - block->mapped);
-        if (!os_resize(start, block->mapped, size))
-            return move(block, size);
-        set_size(block, size, size);
-    }
+    purge_note_growth(size - block->size);
+    if (!os_resize(start, block->size, size))
+        return move(block, size);
+    set_size(block, size);
     return start;
 }
 
 static bool list_contains(const struct huge_list *list, const char *address)
 {
     for (const struct huge *block = list->first; block != NULL; block = block->next)
-        if (address >= block->start && address < block->start + block->mapped)
+        if (address >= block->start && address < block->start + block->size)
             return true;
     return false;
 }
@@ -357,38 +496,6 @@ bool huge_contains(const void *address)
     return inside;
 }
 
-/* A live block's mapping without what it has too much, which becomes a mapping of its own. Under
- * the lock; false for want of a record. */
-static bool cut(struct huge *block)
-{
-    struct huge *rest = huge_lists.unused;
-    if (rest == NULL)
-        return false;
-    huge_lists.unused = rest->next;
-    rest->start = block->start + block->size;
-    rest->mapped = block->excess;
-    rest->excess = 0;
-    huge_lists.live.bytes -= rest->mapped;
-    block->mapped = block->size;
-    set_excess(block, 0);
-    list_add(&huge_lists.leaving, rest);
-    return true;
-}
-
-/* Cuts all whose excess was taken so long ago. False for want of a record: the rest is to be done.
- */
-static bool cut_live(uint64_t age_ms)
-{
-    uint64_t now = os_now_ms();
-    bool done = true;
-    lock_acquire(&huge_lists.lock);
-    for (struct huge *block = huge_lists.live.first; block != NULL && done; block = block->next)
-        if (block->excess != 0 && block->excess_ms + age_ms <= now)
-            done = cut(block);
-    lock_release(&huge_lists.lock);
-    return done;
-}
-
 /* Under the lock. */
 static void move_to_leaving(struct huge_list *list, uint64_t age_ms)
 {
@@ -398,15 +505,8 @@ static void move_to_leaving(struct huge_list *list, uint64_t age_ms)
         if (block->freed_ms + age_ms > now)
             continue;
         list_remove(list, block);
-        list_add(&huge_lists.leaving, block);
+        list_add_behind(&huge_lists.leaving, NULL, block);
     }
-}
-
-static void cut_all(uint64_t age_ms)
-{
-    struct huge *record;
-    while (!cut_live(age_ms) && (record = meta_alloc(sizeof *record)) != NULL)
-        drop_record(record);
 }
 
 static void choose_leaving(uint64_t age_ms)
@@ -416,7 +516,6 @@ static void choose_leaving(uint64_t age_ms)
     if (age_ms == 0) /* the kernel may allow it now */
         move_to_leaving(&huge_lists.empty, 0);
     lock_release(&huge_lists.lock);
-    cut_all(age_ms);
 }
 
 /* If the memory of the first is gone already, this takes no time under the lock. */
@@ -425,12 +524,10 @@ static void unmap_leaving(bool is_empty)
     lock_acquire(&huge_lists.lock);
     struct huge *block = huge_lists.leaving.first;
     list_remove(&huge_lists.leaving, block);
-    if (os_unmap(block->start, block->mapped)) {
-        block->next = huge_lists.unused;
-        huge_lists.unused = block;
-    } else {
+    if (os_unmap(block->start, block->size))
+        put_record(block);
+    else
         keep_refused(block, is_empty);
-    }
     lock_release(&huge_lists.lock);
 }
 
@@ -440,7 +537,7 @@ static size_t let_leave(void)
     size_t bytes = 0;
     while (huge_lists.leaving.first != NULL) {
         const struct huge *first = huge_lists.leaving.first;
-        enum purge_result result = purge_range(first->start, first->mapped, SWEEP_NOW, &bytes);
+        enum purge_result result = purge_range(first->start, first->size, SWEEP_NOW, &bytes);
         lone_visit_begin();
         unmap_leaving(result == PURGE_DONE);
         lone_visit_end();
@@ -456,13 +553,14 @@ size_t huge_sweep(uint64_t age_ms)
     return let_leave();
 }
 
-/* The kept mapping that was freed first. */
+/* The piece that was freed first. */
 static struct huge *oldest_kept(void)
 {
-    struct huge *block = huge_lists.kept.first;
-    while (block != NULL && block->next != NULL)
-        block = block->next;
-    return block;
+    struct huge *oldest = huge_lists.kept.first;
+    for (struct huge *block = oldest; block != NULL; block = block->next)
+        if (block->freed_ms < oldest->freed_ms)
+            oldest = block;
+    return oldest;
 }
 
 size_t huge_make_up(size_t bytes)
@@ -471,13 +569,11 @@ size_t huge_make_up(size_t bytes)
     lone_visit_begin();
     lock_acquire(&huge_lists.lock);
     for (struct huge *block; given_back < bytes && (block = oldest_kept()) != NULL;) {
-        given_back += block->mapped;
+        given_back += block->size;
         list_remove(&huge_lists.kept, block);
-        list_add(&huge_lists.leaving, block);
+        list_add_behind(&huge_lists.leaving, NULL, block);
     }
     lock_release(&huge_lists.lock);
-    if (given_back < bytes)
-        cut_all(0);
     lone_visit_end();
     return let_leave();
 }
@@ -490,8 +586,7 @@ size_t huge_kept_bytes(void)
 bool huge_any_kept(void)
 {
     lock_acquire(&huge_lists.lock);
-    bool any =
-        huge_lists.kept.count != 0 || huge_lists.leaving.count != 0 || huge_lists.excess_bytes != 0;
+    bool any = huge_lists.kept.count != 0 || huge_lists.leaving.count != 0;
     lock_release(&huge_lists.lock);
     return any;
 }

@@ -1,8 +1,10 @@
-/* huge.h: blocks of more than 4 MiB, each a mapping of its own.
+/* huge.h: blocks of more than 4 MiB, mappings of their own or parts of one.
  *
  * The page map marks the page of the start, and lists the huge blocks that begin in each 32 MiB.
- * Freed mappings are kept for a while: a program that frees and allocates 20 MiB in a loop should
- * not pay the kernel each time. One lock guards the lists; it is not held during system calls.
+ * Freed ones are kept for a while: a program that frees and allocates 20 MiB in a loop should not
+ * pay the kernel each time. A block is cut from those kept, be it from several that stand side by
+ * side, and grows into what stands behind it. Each piece keeps its age, so that what nobody uses
+ * goes, whatever its neighbours do. One lock guards the lists; it is not held during system calls.
  */
 #ifndef EBB_HUGE_H
 #define EBB_HUGE_H
@@ -11,12 +13,10 @@
 
 struct huge {
     char *start;
-    size_t size;                  /* bytes that were asked for, in whole OS pages */
-    size_t mapped;                /* bytes; more than size where a kept mapping was larger */
-    size_t excess;                /* live: the difference, which a sweep may cut off … */
-    uint64_t excess_ms;           /* … and since when it is there */
+    size_t size;                  /* bytes, in whole OS pages */
+    uint64_t mapping;             /* the number of the mapping that it lies in; 0: in several */
     struct huge *next_here;       /* live: the next that begins in the same 32 MiB */
-    struct huge *next, *previous; /* in the list of live or of kept blocks, the newest first */
+    struct huge *next, *previous; /* in a list: of live ones the newest first, else by address */
     uint64_t freed_ms;
 };
 
@@ -30,7 +30,6 @@ extern hidden struct huge_lists {
     struct huge_list live, kept, leaving; /* leaving: in the hands of the sweep that is under way;
                                         in the child of a fork perhaps left of one that is not */
     struct huge_list empty;               /* without memory, but the kernel would not unmap them */
-    size_t excess_bytes;                  /* of live blocks */
     size_t peak_bytes;                    /* of live, kept and leaving */
     struct huge *unused;                  /* records, never used for anything else */
 } huge_lists;
@@ -46,7 +45,7 @@ bool huge_free(void *block);
 size_t huge_size(const void *block);
 
 /* Makes the block size bytes (over LARGE_MAX), moving it if need be; NULL, and nothing changed,
- * when there is no memory. */
+ * when there is no memory, or the kernel would not move it. */
 void *huge_resize(void *block, size_t size);
 
 /* True when address lies inside a live huge block. For error messages: slow. */

@@ -288,6 +288,7 @@ static void *resize_pages(void *pointer, size_t room, size_t size)
     else if (class == CLASS_HUGE && size > LARGE_MAX && size <= SIZE_MOST)
         block = huge_resize(pointer, size);
     lone_leave(entered);
+    purger_tick(); /* while it is the growth that is new, and what is free was so before */
     errno = saved;
     return block != NULL ? block : move_block(pointer, room, size);
 }

@@ -419,14 +419,14 @@ static void read_huge_list(struct heap *heap, const struct target *target,
             heap->damaged++;
             return;
         }
-        if ((uintptr_t)copy.start >> ADDRESS_BITS != 0 || copy.mapped >> ADDRESS_BITS != 0) {
+        if ((uintptr_t)copy.start >> ADDRESS_BITS != 0 || copy.size >> ADDRESS_BITS != 0) {
             heap->damaged++;
             continue;
         }
         if (!grow(heap, &heap->huge, heap->huge_count, sizeof *heap->huge))
             return;
         heap->huge[heap->huge_count++] =
-            (struct heap_huge){copy.start, copy.mapped, kept, copy.freed_ms};
+            (struct heap_huge){copy.start, copy.size, kept, copy.freed_ms};
     }
 }
 

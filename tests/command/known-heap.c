@@ -4,6 +4,7 @@
  * small blocks, most of them never touched, so that any machine can hold it. With "forks" it forks
  * right after each of many SIGUSR2, and the children allocate.
  */
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -13,12 +14,17 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+static void *touched(void *block)
+{
+    return memset(block, 1, malloc_usable_size(block));
+}
+
 /* So many blocks, of which the first ones are freed again. Touched throughout. */
 static void hold(size_t size, int count, int freed)
 {
     char **blocks = malloc(count * sizeof *blocks);
     for (int i = 0; i < count; i++)
-        memset(blocks[i] = malloc(size), 1, size);
+        blocks[i] = touched(malloc(size));
     for (int i = 0; i < freed; i++)
         free(blocks[i]);
 }
@@ -109,7 +115,7 @@ int main(int argc, char **argv)
     hold(5 << 20, 3, 0);
     if (posix_memalign(&aligned, 1 << 20, 200 * 1024) != 0)
         return 1;
-    memset(aligned, 1, 200 * 1024);
+    touched(aligned);
     if (argc > 1 && pthread_create(&thread, NULL, wait_to_be_looked_at, NULL) == 0)
         pthread_join(thread, NULL);
     return 0;

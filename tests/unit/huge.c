@@ -132,9 +132,10 @@ static void a_freed_mapping_serves_the_next(void **state)
     assert_ptr_equal(again, block);
     assert_false(zero);
     assert_int_equal(huge_size(again), 18 * MiB); /* and no byte that was not asked for */
-    assert_int_equal(totals().live_bytes, 20 * MiB);
-    assert_int_equal(totals().kept_mappings, 0);
+    assert_int_equal(totals().live_bytes, 18 * MiB);
+    assert_int_equal(totals().kept_bytes, 2 * MiB);
     assert_true(huge_free(again));
+    assert_int_equal(totals().kept_bytes, 20 * MiB);
     /* One that is too short is made longer, and what it had stays resident. */
     char *larger = huge_alloc(25 * MiB, 16, &zero);
     assert_false(zero);
@@ -146,32 +147,90 @@ static void a_freed_mapping_serves_the_next(void **state)
     assert_true(huge_free(larger));
 }
 
-static void what_a_block_has_too_much_is_cut_off_by_a_sweep(void **state)
+static void a_block_grows_into_what_is_kept_behind_it(void **state)
 {
     (void)state;
     bool zero;
-    char *block = take(20 * MiB);
+    char *block = take_fresh(20 * MiB);
     memset(block, 1, 20 * MiB);
     assert_true(huge_free(block));
-    char *small = huge_alloc(5 * MiB, 16, &zero), *grown;
+    char *small = huge_alloc(5 * MiB, 16, &zero);
     assert_ptr_equal(small, block);
-    /* It grows into it without the kernel … */
-    grown = huge_resize(small, 6 * MiB);
+    refuse(KIND(OS_CALL_REMAP) | KIND(OS_CALL_MAP), 1, SIZE_MAX);
+    char *grown = huge_resize(small, 6 * MiB); /* without the kernel … */
+    refuse_none();
+    assert_int_equal(refused_count(), 0);
     assert_ptr_equal(grown, small);
-    assert_int_equal(totals().live_bytes, 20 * MiB);
-    assert_int_equal(huge_sweep(60000), 0);
-    /* … as long as no sweep has found that it does not. */
-    assert_int_equal(huge_sweep(0), 14 * MiB);
+    assert_int_equal(huge_size(grown), 6 * MiB);
     assert_int_equal(totals().live_bytes, 6 * MiB);
+    assert_int_equal(totals().kept_bytes, 14 * MiB);
+    assert_int_equal(huge_sweep(60000), 0);
+    assert_int_equal(huge_sweep(0), 14 * MiB); /* … as long as no sweep has taken it */
     assert_int_equal(totals().kept_mappings, 0);
     assert_int_equal(resident_in(grown, 6 * MiB), 6 * MiB);
-    for (size_t i = 0; i < 5 * MiB; i += 4096)
+    for (size_t i = 0; i < 6 * MiB; i += 4096)
         require(grown[i] == 1);
     grown = huge_resize(grown, 30 * MiB);
     assert_non_null(grown);
     assert_int_equal(grown[5 * MiB - 1], 1);
     memset(grown, 1, 30 * MiB);
     assert_true(huge_free(grown));
+}
+
+/* Several mappings side by side, as the kernel makes them, the last one first. */
+static void pieces_side_by_side_serve_a_larger_block(void **state)
+{
+    (void)state;
+    enum { PIECES = 3 };
+    char *pieces[PIECES];
+    bool zero;
+    huge_sweep(0);
+    for (size_t i = 0; i < PIECES; i++) {
+        pieces[i] = take(6 * MiB);
+        memset(pieces[i], (int)i + 1, 6 * MiB);
+    }
+    char *lowest = pieces[PIECES - 1];
+    if (lowest + 6 * MiB != pieces[1] || pieces[1] + 6 * MiB != pieces[0])
+        skip(); /* the kernel put something between them */
+    for (size_t i = 0; i < PIECES; i++) {
+        assert_true(huge_free(pieces[i]));
+        usleep(20000); /* so they stay three */
+    }
+    assert_int_equal(totals().kept_mappings, PIECES);
+    refuse(KIND(OS_CALL_REMAP) | KIND(OS_CALL_MAP), 1, SIZE_MAX);
+    char *joined = huge_alloc(15 * MiB, 16, &zero);
+    refuse_none();
+    assert_ptr_equal(joined, lowest);
+    assert_false(zero);
+    assert_int_equal(joined[7 * MiB], 2);
+    assert_int_equal(totals().kept_bytes, 3 * MiB);
+    pattern_write(joined, 15 * MiB, 9);
+    /* The kernel moves no range of several mappings: who wants more has to copy. */
+    assert_null(huge_resize(joined, 40 * MiB));
+    assert_int_equal(huge_size(joined), 15 * MiB);
+    assert_true(pattern_holds(joined, 15 * MiB, 9));
+    assert_ptr_equal(huge_resize(joined, 18 * MiB), joined);
+    assert_int_equal(totals().kept_bytes, 0);
+    assert_true(huge_free(joined));
+    assert_int_equal(totals().kept_bytes, 18 * MiB);
+    assert_int_equal(huge_sweep(0), 18 * MiB);
+}
+
+/* What is used again and again does not keep young what stands beside it. */
+static void the_rest_of_a_piece_keeps_its_age(void **state)
+{
+    (void)state;
+    char *block = take_fresh(30 * MiB);
+    memset(block, 1, 30 * MiB);
+    assert_true(huge_free(block));
+    for (int round = 0; round < 10; round++) {
+        usleep(20000);
+        char *small = take(5 * MiB);
+        assert_ptr_equal(small, block);
+        assert_true(huge_free(small));
+    }
+    assert_int_equal(huge_sweep(150), 25 * MiB);
+    assert_int_equal(totals().kept_bytes, 5 * MiB);
 }
 
 static void of_those_kept_the_smallest_that_fits_is_used(void **state)
@@ -397,21 +456,25 @@ static void a_block_that_shrinks_gives_its_tail_back(void **state)
     (void)state;
     char *block = take_fresh(20 * MiB);
     pattern_write(block, 20 * MiB, 4);
-    assert_ptr_equal(huge_resize(block, 19 * MiB), block);
-    assert_int_equal(huge_size(block), 19 * MiB);
-    assert_int_equal(totals().live_bytes, 20 * MiB); /* too little to be worth a call */
     assert_ptr_equal(huge_resize(block, 9 * MiB), block);
     assert_int_equal(huge_size(block), 9 * MiB);
     assert_int_equal(totals().live_bytes, 9 * MiB);
+    assert_int_equal(totals().kept_bytes, 11 * MiB); /* as if it had been freed */
     assert_true(pattern_holds(block, 9 * MiB, 4));
     assert_false(huge_contains(block + 9 * MiB));
+    assert_int_equal(huge_sweep(0), 11 * MiB);
+    options.schedule = SCHEDULE_IMMEDIATE;
+    assert_ptr_equal(huge_resize(block, 8 * MiB), block);
+    assert_int_equal(totals().kept_bytes, 0);
+    assert_false(is_mapped(block + 8 * MiB));
     refuse(KIND(OS_CALL_UNMAP), 1, 1);
     char *same = huge_resize(block, 5 * MiB);
     refuse_none();
     assert_int_equal(refused_count(), 1);
     assert_ptr_equal(same, block);
-    assert_int_equal(totals().live_bytes, 9 * MiB);
-    assert_true(pattern_holds(block, 9 * MiB, 4));
+    assert_int_equal(huge_size(block), 5 * MiB);
+    assert_int_equal(resident_in(block + 5 * MiB, 3 * MiB), 0); /* the memory went at least */
+    assert_true(pattern_holds(block, 5 * MiB, 4));
     assert_true(huge_free(block));
 }
 
@@ -479,25 +542,6 @@ static void a_sweep_whose_unmapping_is_refused_tries_again(void **state)
     assert_int_equal(totals().kept_mappings, 0);
 }
 
-static void what_a_block_has_too_much_is_not_forgotten_when_it_cannot_grow(void **state)
-{
-    (void)state;
-    bool zero;
-    char *block = take(20 * MiB);
-    assert_true(huge_free(block));
-    block = huge_alloc(5 * MiB, 16, &zero);
-    assert_non_null(block);
-    refuse(KIND(OS_CALL_REMAP) | KIND(OS_CALL_MAP), 1, SIZE_MAX);
-    void *grown = huge_resize(block, 30 * MiB);
-    refuse_none();
-    assert_null(grown);
-    assert_true(huge_any_kept());
-    huge_sweep(0);
-    assert_int_equal(totals().live_bytes, 5 * MiB);
-    assert_false(huge_any_kept());
-    assert_true(huge_free(block));
-}
-
 #define TEST(name) cmocka_unit_test_setup_teardown(name, no_blocks, no_blocks)
 
 int main(void)
@@ -507,7 +551,9 @@ int main(void)
         TEST(many_blocks_in_the_same_32_MiB_are_told_apart),
         TEST(blocks_stand_at_the_alignment_that_is_asked_for),
         TEST(a_freed_mapping_serves_the_next),
-        TEST(what_a_block_has_too_much_is_cut_off_by_a_sweep),
+        TEST(a_block_grows_into_what_is_kept_behind_it),
+        TEST(pieces_side_by_side_serve_a_larger_block),
+        TEST(the_rest_of_a_piece_keeps_its_age),
         TEST(of_those_kept_the_smallest_that_fits_is_used),
         TEST(a_kept_mapping_is_used_only_where_its_alignment_serves),
         TEST(no_more_than_64_MiB_are_kept),
@@ -523,7 +569,6 @@ int main(void)
         TEST(without_memory_there_is_no_block_and_nothing_is_lost),
         TEST(a_mapping_whose_unmapping_is_refused_is_kept_without_its_memory),
         TEST(a_sweep_whose_unmapping_is_refused_tries_again),
-        TEST(what_a_block_has_too_much_is_not_forgotten_when_it_cannot_grow),
     };
     return cmocka_run_group_tests_name("huge", tests, start, NULL);
 }
