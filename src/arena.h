@@ -49,6 +49,8 @@ struct arena {
     unsigned victim;      /* the next class whose limit may have to shrink */
     struct arena *lender; /* whom to ask next for a span */
     uint64_t refills, flushes, foreign_frees, takeovers, borrowed_spans;
+    uint64_t calls_us;   /* when it last looked how many refills and flushes there were … */
+    bool calm;           /* … and they were few */
     uint64_t calls_seen; /* refills + flushes at the last sweep */
     bool rested;         /* a sweep empties the cache of an owner who has been quiet for a while */
     uint32_t quiet_sweeps; /* since then they were the same */

@@ -61,6 +61,8 @@ static void thread_exit(void *value)
     bool entered = lone_enter();
     lock_acquire(&arena->mutex);
     cache_flush(arena, SIZE_MAX, true, &mistake);
+    cache_reset(arena);
+    cache_open(arena);
     lock_release(&arena->mutex);
     lock_acquire(&arenas.lock);
     arenas_add_orphan(arena);
@@ -114,7 +116,7 @@ static struct arena *make_arena(void)
         arena = meta_alloc(arenas.arena_size);
     if (arena == NULL)
         return NULL;
-    cache_begin(arena);
+    meta_note(0, cache_begin(arena));
     arenas_add(arena);
     atomic_fetch_add_explicit(&arenas.count, 1, memory_order_relaxed);
     return arena;

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "arena.h"
+#include "meta.h"
 #include "options.h"
 #include "os.h"
 
@@ -13,10 +14,12 @@
 #define STACK_MOST 4096
 #define STACK_LEAST 4
 
-/* Every bin begins in a small stack of one cache line, all of them side by side, so that a thread
- * that allocates little touches little; it moves to its full one when its limit grows beyond.
- * The slot below each stack stays NULL for cache_push to compare with. */
+/* Every bin begins in a small stack of one cache line, moves to a medium one when its limit grows
+ * beyond, and then to its full one. The small ones stand side by side, and so do the medium ones,
+ * so that a thread that keeps little touches little: a full stack begins on an OS page that it has
+ * for itself. The slot below each stack stays NULL for cache_push to compare with. */
 #define STACK_SMALL (CACHE_LINE / sizeof(void *) - 1)
+#define STACK_MEDIUM (9 * CACHE_LINE / sizeof(void *) - 1)
 
 /* The stacks begin at a page of their own, of 4 KiB at least, so that they can be given back whole.
  */
@@ -74,6 +77,16 @@ static size_t small_stack(unsigned class)
     return ARENA_HEAD + (class - CLASS_FIRST) * CACHE_LINE + sizeof(void *);
 }
 
+static size_t medium_stack(unsigned class)
+{
+    return small_stack(CLASS_LAST + 1) + (class - CLASS_FIRST) * 9 * CACHE_LINE;
+}
+
+static size_t full_stack_bytes(unsigned class)
+{
+    return round_up(stack_most(class) * sizeof(void *), CACHE_LINE) + CACHE_LINE;
+}
+
 static void **stack_at(struct arena *arena, size_t offset)
 {
     return (void **)((char *)arena + offset);
@@ -83,13 +96,26 @@ static void **stack_at(struct arena *arena, size_t offset)
  * 4 KiB would put the tops of all stacks into one set of the processor's cache. */
 size_t cache_lay_out(void)
 {
-    size_t offset = round_up(small_stack(CLASS_LAST + 1), 4096);
+    size_t offset = round_up(medium_stack(CLASS_SMALL_LAST + 1), 4096);
     for (unsigned class = CLASS_FIRST; class <= CLASS_SMALL_LAST; class ++) {
         full_stack[class] = offset + sizeof(void *);
-        offset += round_up(stack_most(class) * sizeof(void *), CACHE_LINE) + CACHE_LINE;
+        offset += full_stack_bytes(class);
     }
     arena_size = round_up(offset, 4096);
     return arena_size;
+}
+
+/* Large classes have no other than the small one. */
+static bool is_full_stack(struct arena *arena, unsigned class)
+{
+    return !is_large(class) && arena->stacks[class] == stack_at(arena, full_stack[class]);
+}
+
+static void **stack_for(struct arena *arena, unsigned class, size_t limit)
+{
+    return stack_at(arena, limit <= STACK_SMALL    ? small_stack(class)
+                           : limit <= STACK_MEDIUM ? medium_stack(class)
+                                                   : full_stack[class]);
 }
 
 static size_t first_limit(unsigned class)
@@ -180,15 +206,33 @@ static void grow(struct arena *arena, unsigned class, size_t most)
         if (arena->limit_bytes + extra > budget(arena))
             return;
     }
-    void **full = stack_at(arena, full_stack[class]);
-    if (target > STACK_SMALL && arena->stacks[class] != full) {
+    void **stack = stack_for(arena, class, target);
+    if (stack > arena->stacks[class]) { /* the larger ones lie behind */
         size_t count = bin_count(arena, class);
-        memcpy(full, arena->stacks[class], count * sizeof *full);
-        arena->stacks[class] = full;
-        arena->cache.bins[class].top = full + count;
+        memcpy(stack, arena->stacks[class], count * sizeof *stack);
+        arena->stacks[class] = stack;
+        arena->cache.bins[class].top = stack + count;
+        if (is_full_stack(arena, class))
+            meta_note(full_stack_bytes(class), 0);
     }
     set_limit(arena, class, target);
     open_bin(arena, class);
+}
+
+/* Once in so many calls of the slow path it looks how long they took. */
+#define CALM_CALLS 64
+#define CALM_US (CALM_CALLS * 20)
+
+/* Bins that seldom meet their ends are large enough: at one slow path in 20 us a larger cache would
+ * save a percent, and holds what others may need. */
+static bool is_calm(struct arena *arena)
+{
+    if ((arena->refills + arena->flushes) % CALM_CALLS == 0) {
+        uint64_t now = os_now_us();
+        arena->calm = now - arena->calls_us > CALM_US;
+        arena->calls_us = now;
+    }
+    return arena->calm;
 }
 
 /* At an end of the bin. One that runs dry and over by turns is too small for what the thread does:
@@ -201,7 +245,8 @@ static void grow_at(struct arena *arena, unsigned class, enum bin_end end)
     if (arena->last_end[class] == end)
         most = min_size(most, 2 * batch_most(class));
     arena->last_end[class] = (uint8_t)end;
-    grow(arena, class, most);
+    if (!is_calm(arena) || arena->limits[class] == 0)
+        grow(arena, class, most);
 }
 
 /* ---- Blocks in and out -------------------------------------------------------------------------
@@ -323,7 +368,7 @@ bool cache_flush(struct arena *arena, size_t most, bool may_wait, struct mistake
 /* ---- As a whole --------------------------------------------------------------------------------
  */
 
-void cache_begin(struct arena *arena)
+size_t cache_begin(struct arena *arena)
 {
     memcpy(arena->cache.codes, sizeclass_codes, sizeof arena->cache.codes);
     for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++) {
@@ -332,6 +377,7 @@ void cache_begin(struct arena *arena)
         open_bin(arena, class); /* with no room, until the class is used */
     }
     atomic_fetch_add_explicit(&caches, 1, memory_order_relaxed);
+    return arena_size - full_stack[CLASS_FIRST];
 }
 
 void cache_close(struct arena *arena)
@@ -346,19 +392,26 @@ void cache_open(struct arena *arena)
         open_bin(arena, class);
 }
 
-/* Puts the bins of an emptied cache back where they began, and gives the memory of the large
- * stacks back. What did not leave the cache stays where it is. */
-void cache_shrink(struct arena *arena)
+bool cache_reset(struct arena *arena)
 {
     bool all_small = true;
     for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++) {
         if (bin_count(arena, class) == 0 && arena->stacks[class] != NULL) {
+            if (is_full_stack(arena, class))
+                meta_note(0, full_stack_bytes(class));
             arena->stacks[class] = stack_at(arena, small_stack(class));
             cache_move_top(&arena->cache.bins[class], arena->stacks[class]);
             set_limit(arena, class, 0);
         }
-        all_small = all_small && arena->stacks[class] != stack_at(arena, full_stack[class]);
+        all_small = all_small && !is_full_stack(arena, class);
     }
+    return all_small;
+}
+
+/* The commons have no stacks. */
+void cache_shrink(struct arena *arena)
+{
+    bool all_small = cache_reset(arena);
     /* Whole OS pages inside; all that is read there again, the NULL below each stack, is zero. */
     bool empty = arena->limit_bytes == 0 && arena->large_limit_bytes == 0;
     uintptr_t stacks = (uintptr_t)arena + (empty ? small_stack(CLASS_FIRST) - sizeof(void *)

@@ -194,8 +194,9 @@ static inline bool cache_is_busy(struct cache *cache)
  * Once, before the first arena. */
 size_t cache_lay_out(void);
 
-/* A new arena's cache: no bin has room yet. */
-void cache_begin(struct arena *arena);
+/* A new arena's cache: no bin has room yet. Returns the bytes of the arena that are not touched until
+ * bins grow. */
+size_t cache_begin(struct arena *arena);
 
 /* Fills an empty bin and returns one block more, the lowest; NULL without memory. */
 void *cache_refill(struct arena *arena, unsigned class, struct mistake *mistake);
@@ -210,8 +211,11 @@ size_t cache_keep(struct arena *arena, unsigned class, void *block, void **forei
  * visitor. False when there was more than that. */
 bool cache_flush(struct arena *arena, size_t most, bool may_wait, struct mistake *mistake);
 
-/* After the last cache_flush: no bin has room again, and the memory of large stacks is given back.
- */
+/* After the last cache_flush, and before cache_open: no bin has room again; what did not leave the
+ * cache stays where it is. True when no bin is in its full stack any more. */
+bool cache_reset(struct arena *arena);
+
+/* The same, and gives the memory of full stacks back. */
 void cache_shrink(struct arena *arena);
 
 /* A visitor's door: cache_is_busy tells when what is closed is his. */

@@ -82,6 +82,13 @@ void meta_free(void *record, size_t size)
     lock_release(&meta.lock);
 }
 
+void meta_note(size_t more, size_t fewer)
+{
+    lock_acquire(&meta.lock);
+    meta_books.used_bytes += more - fewer;
+    lock_release(&meta.lock);
+}
+
 size_t meta_used_bytes(void)
 {
     lock_acquire(&meta.lock);

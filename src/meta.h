@@ -32,6 +32,10 @@ extern hidden struct meta_books {
 void *meta_alloc(size_t size);
 void meta_free(void *record, size_t size);
 
+/* For a record of which parts are not touched yet, or no longer resident: what counts as handed out
+ * grows or shrinks. */
+void meta_note(size_t more, size_t fewer);
+
 /* Bytes handed out and not freed, and bytes of address space taken from the kernel for them. */
 size_t meta_used_bytes(void);
 size_t meta_mapped_bytes(void);
