@@ -32,10 +32,11 @@
  * count at the peak, and so do those that nobody will. */
 #define BATCH_BYTES (64 * KiB)
 
-/* All threads' bins together may hold so much; each at most so much of it, and no more than is out
- * of its spans, but the least in any case: a thread that only frees what others made has nothing
- * out. (Half of that least cost producer and consumer a fifth of their speed, and saved 5 % of
- * their memory. Beyond 2 MiB a processor's own cache no longer holds what comes out of ours.) */
+/* All threads' bins together may hold so much; each at most so much of it, and no more than twice
+ * what is out of its spans, but the least in any case: a thread that only frees what others made
+ * has nothing out. (Half of that least cost producer and consumer a fifth of their speed, and saved
+ * 5 % of their memory. Beyond 2 MiB a processor's own cache no longer holds what comes out of
+ * ours.) */
 #define BUDGET_ALL (16 * MiB)
 #define BUDGET_LEAST (512 * KiB)
 #define BUDGET_MOST (2 * MiB)
@@ -186,7 +187,7 @@ static size_t large_budget(void)
 static size_t budget(const struct arena *arena)
 {
     size_t out = arena->span_bytes - arena->free_bytes;
-    size_t share = share_of(BUDGET_ALL, min_size(out, BUDGET_MOST), BUDGET_LEAST);
+    size_t share = share_of(BUDGET_ALL, min_size(2 * out, BUDGET_MOST), BUDGET_LEAST);
     return min_size(options.thread_cache, max_size(share, out / BUDGET_SHARE));
 }
 
