@@ -172,7 +172,7 @@ static struct span *borrow_span(struct arena *arena, unsigned class, bool insist
 
 static struct span *add_span(struct arena *arena, unsigned class)
 {
-    struct span *span = span_create(arena, class, &arena->took_zero);
+    struct span *span = span_create(arena, class, &arena->records[class], &arena->took_zero);
     if (span != NULL)
         enter_span(arena, span);
     return span;
@@ -181,7 +181,7 @@ static struct span *add_span(struct arena *arena, unsigned class)
 static void drop_span(struct arena *arena, struct span *span)
 {
     remove_span(arena, span);
-    span_destroy(span, arena->rested);
+    span_destroy(span, arena->rested, &arena->records[span->class]);
 }
 
 /* The span to take blocks from: of its own one that is dense, so that sparse ones may become empty.
@@ -217,11 +217,11 @@ static inline size_t take_from_span(struct arena *arena, struct span *span, void
     return taken;
 }
 
-size_t arena_take(struct arena *arena, unsigned class, void **end, size_t wanted)
+size_t arena_take(struct arena *arena, unsigned class, void **end, size_t wanted, bool must)
 {
     size_t taken = 0;
     struct span *span;
-    while (taken < wanted && (span = choose_span(arena, class, taken == 0)) != NULL) {
+    while (taken < wanted && (span = choose_span(arena, class, must && taken == 0)) != NULL) {
         taken += take_from_span(arena, span, end - taken, wanted - taken);
         ageing_touch(arena, span);
         place(arena, span);

@@ -33,6 +33,7 @@ struct arena {
     void **stacks[CLASS_END];            /* where each bin's stack starts; NULL: there is none */
     struct span *dense[CLASS_SMALL_END]; /* spans with free blocks, by class: most of them out … */
     struct span *_Atomic sparse[CLASS_SMALL_END]; /* … or many free; others look if there are any */
+    struct span *records[CLASS_END]; /* of a span that is no more, for the next one of its class */
     struct span_list {
         struct span *oldest, *newest;
     } recent, lazy; /* spans used within the last two sweeps; spans with lazy holes (ageing.h) */
@@ -91,9 +92,10 @@ struct arena *arenas_next(const struct arena *arena);
 /* Puts one at the front. Under the list's lock (arenas.c). */
 void arenas_add(struct arena *arena);
 
-/* Takes up to `wanted` blocks of a class, from a new span only if no other has any; stores them
- * downwards from end, the lowest last (span_take). Returns how many; 0 without memory. */
-size_t arena_take(struct arena *arena, unsigned class, void **end, size_t wanted);
+/* Takes up to `wanted` blocks of a class, of others' spans or a new one only if it must have some
+ * and has none; stores them downwards from end, the lowest last (span_take). Returns how many; if it
+ * must, 0 without memory. */
+size_t arena_take(struct arena *arena, unsigned class, void **end, size_t wanted, bool must);
 
 /* Gives a large block, the size of which is that of its class, the length of another class where it
  * stands; false, and nothing changed, when that cannot be. Takes its owner's mutex. */

@@ -192,8 +192,8 @@ static size_t budget(const struct arena *arena)
 }
 
 /* A bin that ran dry or over was too small for what the thread does. Its limit doubles, up to
- * `most` blocks, as long as the budget lasts. */
-static void grow(struct arena *arena, unsigned class, size_t most)
+ * `most` blocks, as long as the budget lasts; with steal at the cost of another. */
+static void grow(struct arena *arena, unsigned class, size_t most, bool steal)
 {
     size_t limit = arena->limits[class];
     size_t target = limit == 0 ? first_limit(class) : min_size(limit * 2, most);
@@ -203,7 +203,8 @@ static void grow(struct arena *arena, unsigned class, size_t most)
     if (is_large(class) && arena->large_limit_bytes + extra > large_budget())
         return;
     if (!is_large(class) && limit != 0 && arena->limit_bytes + extra > budget(arena)) {
-        shrink_another(arena, class);
+        if (steal)
+            shrink_another(arena, class);
         if (arena->limit_bytes + extra > budget(arena))
             return;
     }
@@ -236,18 +237,22 @@ static bool is_calm(struct arena *arena)
     return arena->calm;
 }
 
+/* True when the bin meets this end again, not having met the other: blocks pass through it, made
+ * here and freed elsewhere or the other way round. A larger bin saves nothing then but locks. */
+static bool is_passed(const struct arena *arena, unsigned class, enum bin_end end)
+{
+    return !is_large(class) && arena->last_end[class] == end;
+}
+
 /* At an end of the bin. One that runs dry and over by turns is too small for what the thread does:
- * a larger one saves both ways. One that meets the same end again has blocks pass through it, made
- * here and freed elsewhere or the other way round: then its size saves nothing but locks, once it
- * holds two batches. */
+ * a larger one saves both ways. */
 static void grow_at(struct arena *arena, unsigned class, enum bin_end end)
 {
-    size_t most = stack_most(class);
-    if (arena->last_end[class] == end)
-        most = min_size(most, 2 * batch_most(class));
+    bool passed = is_passed(arena, class, end);
+    size_t most = passed ? min_size(stack_most(class), 2 * batch_most(class)) : stack_most(class);
     arena->last_end[class] = (uint8_t)end;
     if (!is_calm(arena) || arena->limits[class] == 0)
-        grow(arena, class, most);
+        grow(arena, class, most, !passed);
 }
 
 /* ---- Blocks in and out -------------------------------------------------------------------------
@@ -264,6 +269,37 @@ static void *larger_block(struct arena *arena, unsigned class)
     return NULL;
 }
 
+/* Puts up to `wanted` blocks more into a bin; from spans that are there, unless it must have some. */
+static size_t fill_bin(struct arena *arena, unsigned class, size_t wanted, bool must)
+{
+    struct bin *bin = &arena->cache.bins[class];
+    void **top = bin->top;
+    size_t taken = arena_take(arena, class, top + wanted, wanted, must);
+    if (taken < wanted)
+        memmove(top, top + wanted - taken, taken * sizeof *top);
+    cache_move_top(bin, top + taken);
+    return taken;
+}
+
+static size_t filling_of(const struct arena *arena, unsigned class)
+{
+    return min_size(max_size(arena->limits[class] / 2, 1), batch_most(class));
+}
+
+/* Fills other bins that blocks of the thread only pass out of, and that are nearly empty: one lock
+ * for several. */
+static void fill_passed(struct arena *arena, unsigned class)
+{
+    size_t left = CACHE_BATCH;
+    for (unsigned look = 1; look < CLASS_SMALL_LAST && left != 0; look++) {
+        class = class % CLASS_SMALL_LAST + 1;
+        size_t wanted = min_size(filling_of(arena, class), left);
+        if (is_passed(arena, class, BIN_DRY) && arena->limits[class] > STACK_SMALL &&
+            bin_count(arena, class) < wanted / 2)
+            left -= fill_bin(arena, class, wanted, false);
+    }
+}
+
 /* Fills an empty bin to half its limit and returns one block more, the lowest. */
 void *cache_refill(struct arena *arena, unsigned class, struct mistake *mistake)
 {
@@ -272,20 +308,19 @@ void *cache_refill(struct arena *arena, unsigned class, struct mistake *mistake)
     void *larger = larger_block(arena, class);
     if (larger != NULL)
         return larger;
+    bool passed = is_passed(arena, class, BIN_DRY);
     grow_at(arena, class, BIN_DRY);
     if (arena->limits[class] == 0) { /* the commons, or a user who wants no caches */
         void *block;
-        return arena_take(arena, class, &block + 1, 1) != 0 ? block : NULL;
+        return arena_take(arena, class, &block + 1, 1, true) != 0 ? block : NULL;
     }
-    size_t wanted = min_size(max_size(arena->limits[class] / 2, 1), batch_most(class));
-    void **stack = arena->stacks[class];
-    size_t taken = arena_take(arena, class, stack + wanted, wanted);
-    if (taken == 0)
+    if (fill_bin(arena, class, filling_of(arena, class), true) == 0)
         return NULL;
-    if (taken < wanted)
-        memmove(stack, stack + wanted - taken, taken * sizeof *stack);
-    arena->cache.bins[class].top = stack + taken - 1;
-    return stack[taken - 1];
+    if (passed && arena->limits[class] > STACK_SMALL)
+        fill_passed(arena, class);
+    struct bin *bin = &arena->cache.bins[class];
+    cache_move_top(bin, bin->top - 1);
+    return *bin->top;
 }
 
 /* Takes the `count` oldest blocks out of a bin. Those of the arena itself go back to their spans;
@@ -313,13 +348,30 @@ static size_t flush_bin(struct arena *arena, unsigned class, size_t count, void 
     return foreigners;
 }
 
+/* Empties this bin and others that blocks of the thread only pass into, as far as one batch goes:
+ * one lock for several. */
+static size_t flush_passed(struct arena *arena, unsigned class, void **foreign,
+                           struct mistake *mistake)
+{
+    size_t left = CACHE_BATCH, foreigners = 0;
+    for (unsigned look = 0; look < CLASS_SMALL_LAST && left != 0; look++) {
+        size_t count = min_size(bin_count(arena, class), left);
+        if (count != 0 && is_passed(arena, class, BIN_OVER)) {
+            foreigners += flush_bin(arena, class, count, foreign + foreigners, mistake);
+            left -= count;
+        }
+        class = class % CLASS_SMALL_LAST + 1;
+    }
+    return foreigners;
+}
+
 /* Under the mutex. Blocks that have to go to other arenas are left in foreign. */
 size_t cache_keep(struct arena *arena, unsigned class, void *block, void **foreign,
                   struct mistake *mistake)
 {
     struct bin *bin = &arena->cache.bins[class];
     size_t foreigners = 0, held = bin_count(arena, class);
-    bool passing = arena->last_end[class] == BIN_OVER, is_first = arena->limits[class] == 0;
+    bool passed = is_passed(arena, class, BIN_OVER), is_first = arena->limits[class] == 0;
     if (held >= arena->limits[class]) {
         arena->flushes++;
         grow_at(arena, class, BIN_OVER);
@@ -328,10 +380,11 @@ size_t cache_keep(struct arena *arena, unsigned class, void *block, void **forei
         *foreign = block;
         return 1;
     }
-    if (held >= arena->limits[class]) {
-        size_t count = passing ? held : max_size(held / 2, 1);
-        foreigners = flush_bin(arena, class, min_size(count, CACHE_BATCH), foreign, mistake);
-    }
+    if (held >= arena->limits[class])
+        foreigners = passed
+                         ? flush_passed(arena, class, foreign, mistake)
+                         : flush_bin(arena, class, min_size(max_size(held / 2, 1), CACHE_BATCH),
+                                     foreign, mistake);
     *bin->top++ = block;
     arena_drain(arena, mistake);
     return foreigners;

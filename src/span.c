@@ -36,10 +36,21 @@ static void enter_pages(const struct span *span, struct span *value)
     pagemap_set(span->base, pages, value != NULL ? span->class : CLASS_NONE);
 }
 
-struct span *span_create(struct arena *owner, unsigned class, bool *zero)
+/* Zeroed, but for the bitmap. */
+static struct span *take_record(struct span **record, unsigned words)
+{
+    struct span *span = *record;
+    if (span == NULL)
+        return meta_alloc(record_size(words));
+    *record = NULL;
+    memset(span, 0, sizeof *span);
+    return span;
+}
+
+struct span *span_create(struct arena *owner, unsigned class, struct span **record, bool *zero)
 {
     const struct sizeclass *info = &sizeclasses[class];
-    struct span *span = meta_alloc(record_size(info->words));
+    struct span *span = take_record(record, info->words);
     if (span == NULL)
         return NULL;
     struct run run;
@@ -61,12 +72,15 @@ struct span *span_create(struct arena *owner, unsigned class, bool *zero)
     return span;
 }
 
-void span_destroy(struct span *span, bool rested)
+void span_destroy(struct span *span, bool rested, struct span **record)
 {
     struct chunk *chunk = span->chunk;
     size_t first = chunk_page(span->base), pages = span->pages;
     enter_pages(span, NULL);
-    meta_free(span, record_size(span->words));
+    if (*record == NULL)
+        *record = span;
+    else
+        meta_free(span, record_size(span->words));
     if (rested)
         chunk_give_rested(chunk, first, pages);
     else

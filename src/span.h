@@ -63,17 +63,17 @@ struct mistake {
 const char *span_error_text(enum span_error error);
 
 /* A span of free blocks for owner, entered into the page map; NULL when there is no memory. *zero
- * tells whether it reads as zero throughout. */
-struct span *span_create(struct arena *owner, unsigned class, bool *zero);
+ * tells whether it reads as zero throughout. *record: NULL, or one kept of that class, which it
+ * takes. */
+struct span *span_create(struct arena *owner, unsigned class, struct span **record, bool *zero);
 
 /* Gives a large one, whose block is out, the length of another class, where it stands; false, and
  * nothing changed, when that cannot be. */
 bool span_resize(struct span *span, unsigned class);
 
 /* Gives a span whose blocks are all free back to its chunk. rested: nobody has used them for a
- * while.
- */
-void span_destroy(struct span *span, bool rested);
+ * while. Its record is kept in *record if there is none. */
+void span_destroy(struct span *span, bool rested, struct span **record);
 
 /* Takes up to `wanted` free blocks, lowest first, and stores them downwards from end: the lowest
  * is end[-1]. Returns how many. */
