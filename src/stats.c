@@ -24,6 +24,8 @@ static void ask_others(struct stats *stats)
     struct purger_work work = purger_work();
     stats->page_map = atomic_load_explicit(&pagemap_books.leaf_bytes, memory_order_relaxed);
     stats->peak_chunks = chunk_peak_bytes();
+    purger_note_out(sum_out(stats));
+    stats->peak_out = atomic_load_explicit(&purger_books.peak_out, memory_order_relaxed);
     stats->purged = purge_bytes();
     stats->purge_calls = purge_calls();
     stats->purge_us = purge_us();

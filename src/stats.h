@@ -38,6 +38,7 @@ struct stats {
     size_t peak_resident;  /* the same at the most */
     size_t peak_chunks;    /* pages in use in chunks, or used and free, at the most */
     size_t peak_huge;      /* huge blocks, live and kept, at the most */
+    size_t peak_out;       /* blocks, live or in caches, at the most that was seen (purger.h) */
     size_t purged;         /* given back by purging, since the start */
     size_t purge_calls;    /* count */
     size_t sweeps;         /* count */

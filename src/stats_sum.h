@@ -28,4 +28,10 @@ void sum_arena(struct sums *sums, const struct arena *arena, bool owned);
 /* When all are added: all of the figures that follow from the records. */
 void sum_up(struct sums *sums);
 
+/* Bytes of blocks that are live or in caches. */
+static inline size_t sum_out(const struct stats *stats)
+{
+    return stats->small_live + stats->large_live + stats->huge_live + stats->cached;
+}
+
 #endif

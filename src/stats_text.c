@@ -62,6 +62,7 @@ static void write_work(struct stats_page *page)
     const struct stats *stats = page->stats;
     say(page, "at the most");
     say_bytes(page, "resident, whole process", stats->peak_resident, "as the kernel counts");
+    say_bytes(page, "live or cached", stats->peak_out, "as sweeps and growth saw it");
     say_bytes(page, "pages of chunks in use", stats->peak_chunks, "live, cached or free");
     say_bytes(page, "huge blocks", stats->peak_huge, "live or kept");
     say(page, "work since the start");

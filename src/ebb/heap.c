@@ -481,6 +481,7 @@ static void read_counters(struct heap *heap, const struct target *target)
     stats->sweeps_us = purger.sweeps_us;
     stats->longest_sweep_us = purger.longest_us;
     stats->peak_chunks = chunks.peak_pages * PAGE_SIZE;
+    stats->peak_out = purger.peak_out;
     target_read(target, (uintptr_t)root->page_map, &page_map, sizeof page_map);
     stats->page_map = page_map.leaf_bytes;
     stats->resident = target_status_bytes(target, "VmRSS");
@@ -582,6 +583,7 @@ enum exit_status heap_read(struct heap *heap, const struct target *target, enum 
     if (depth >= HEAP_PAGES)
         ask_kernel(heap, target);
     sum_up(&sums);
+    heap->stats.peak_out = max_size(heap->stats.peak_out, sum_out(&heap->stats));
     if (heap->detail->arenas == 0 && heap->stats.resident == 0)
         return give_up(heap, target, EXIT_NO_PROCESS, "the process has ended");
     return EXIT_DONE;

@@ -81,6 +81,8 @@ static const struct figure {
     GAUGE("page_map_bytes", page_map, "address space beside that, hardly resident"),
     GAUGE("resident_bytes", resident, "of the whole process, as the kernel counts"),
     GAUGE("peak_resident_bytes", peak_resident, "the same at the most"),
+    GAUGE("peak_out_bytes", peak_out,
+          "live or cached, the most that was seen at sweeps and growth"),
     GAUGE("peak_chunk_bytes", peak_chunks, "pages of chunks in use at the most"),
     GAUGE("peak_huge_bytes", peak_huge, "huge blocks at the most"),
     GAUGE("arenas", arenas, "arenas, one per thread, reused"),

@@ -2,7 +2,8 @@
  * nothing of these sizes. With an argument it says "ready" and waits, to be looked at; its second
  * thread has blocks of its own by then. With "large" it is another heap: 500 threads with 4 GiB of
  * small blocks, most of them never touched, so that any machine can hold it. With "forks" it forks
- * right after each of many SIGUSR2, and the children allocate.
+ * right after each of many SIGUSR2, and the children allocate. With "tide" it holds 64 MiB once, of
+ * small blocks, aligned and huge ones, and then a sixteenth of that.
  */
 #include <pthread.h>
 #include <signal.h>
@@ -70,6 +71,27 @@ static int hold_much(void)
         pause();
 }
 
+#define TIDE_BLOCKS 32768
+
+static int rise_and_fall(void)
+{
+    static char *blocks[TIDE_BLOCKS];
+    void *aligned[8];
+    for (int i = 0; i < TIDE_BLOCKS; i++)
+        blocks[i] = malloc(1024);
+    for (int i = 0; i < 8; i++)
+        if (posix_memalign(&aligned[i], 1 << 20, 2 << 20) != 0)
+            return 1;
+    char *huge = malloc(16 << 20);
+    for (int i = 0; i < TIDE_BLOCKS; i++)
+        if (i % 8 != 0)
+            free(blocks[i]);
+    for (int i = 0; i < 8; i++)
+        free(aligned[i]);
+    free(huge);
+    return 0;
+}
+
 #define FORKS 8000
 
 /* A child that finds a lock held by a thread that it does not have waits for ever. */
@@ -103,6 +125,8 @@ int main(int argc, char **argv)
         return hold_much();
     if (argc > 1 && strcmp(argv[1], "forks") == 0)
         return fork_after_signals();
+    if (argc > 1 && strcmp(argv[1], "tide") == 0)
+        return rise_and_fall();
     hold(3000, 1000, 0);
     hold(700, 5000, 3000);
     hold(100 * 1024, 30, 0);

@@ -47,6 +47,7 @@ assert told["threads"] == 2 and told["damaged_records"] == 0
 live = told["live_small_bytes"] + told["live_large_bytes"] + told["live_huge_bytes"]
 resident = live + sum(told[f"{what}_bytes"] for what in
     ("cached", "free_span", "dirty", "lazy", "kept_huge"))
+assert told["peak_out_bytes"] == live + told["cached_bytes"] # it has only grown
 assert told["mapped_bytes"] == resident + told["hole_bytes"] + told["clean_bytes"] \
     + told["metadata_bytes"] + told["metadata_spare_bytes"]
 # The program has touched all that it holds; what it never took out of a span need not be touched.
