@@ -100,9 +100,10 @@ static void print_arenas(FILE *stream, const struct stats_detail *detail)
     for (size_t i = 0; i < detail->arenas; i++) {
         const struct stats_arena *arena = &detail->arena[i];
         fprintf(stream,
-                "<arena thread=\"%d\" out=\"%zu\" cached=\"%zu\" free=\"%zu\" holes=\"%zu\" "
+                "<arena thread=\"%d\" live=\"%zu\" out=\"%zu\" cached=\"%zu\" free=\"%zu\" "
+                "holes=\"%zu\" "
                 "spans=\"%zu\" foreign-frees=\"%zu\"/>\n",
-                arena->thread_id, arena->out, arena->cached, arena->free, arena->holes,
+                arena->thread_id, arena->live, arena->out, arena->cached, arena->free, arena->holes,
                 arena->spans, (size_t)arena->foreign_frees);
     }
 }

@@ -39,10 +39,14 @@ assert sum(c["free"] for c in told["classes"]) == told["free_blocks"]
 assert sum(a["spans"] for a in told["arena_list"]) == told["spans"]
 out = sum(a["out_bytes"] for a in told["arena_list"])
 aligned = 224 << 10
+live_by_arena = sum(a["live_bytes"] for a in told["arena_list"])
+assert live_by_arena == small + told["live_large_bytes"] - aligned, live_by_arena
 assert out == small + told["live_large_bytes"] - aligned + told["cached_bytes"]
 threads = {a["name"]: a for a in told["arena_list"]}
 assert threads["known thread"]["thread"] != int(sys.argv[2])
 assert threads["known-heap"]["thread"] == int(sys.argv[2])
+# 2,000 blocks of 1,408 bytes and the table of 16 KiB; libc has got little for it.
+assert 0 <= threads["known thread"]["live_bytes"] - (2000 * 1408 + (16 << 10)) < 4096
 assert told["threads"] == 2 and told["damaged_records"] == 0
 live = told["live_small_bytes"] + told["live_large_bytes"] + told["live_huge_bytes"]
 resident = live + sum(told[f"{what}_bytes"] for what in
@@ -85,9 +89,10 @@ prometheus_text_can_be_collected() {
     start EBBMALLOC_PURGE_SCHEDULE=manual
     local one=$pid
     start EBBMALLOC_PURGE_SCHEDULE=manual
+    "$ebb" stat --json "$pid" >"$scratch/json"
     expect_run 0 "$ebb" stat --prometheus "$one" "$pid"
-    python3 - "$scratch/out" "$one" "$pid" <<'END'
-import re, sys
+    python3 - "$scratch/out" "$scratch/json" "$one" "$pid" <<'END'
+import json, re, sys
 seen, types, last = {}, {}, None
 for line in open(sys.argv[1]):
     if line.startswith("#"):
@@ -98,13 +103,22 @@ for line in open(sys.argv[1]):
             types[name] = rest.strip()
             assert (types[name] == "counter") == name.endswith("_total"), name
         continue
-    name, pid, value = re.fullmatch(
-        r'([a-z_]+)\{pid="(\d+)",name="known-heap"\} ([0-9.]+)\n', line).groups()
-    assert name in types and (name, pid) not in seen
-    assert last in (None, name) or name not in {n for n, _ in seen}, "samples of one figure together"
-    seen[name, pid], last = float(value), name
-for pid in sys.argv[2:]:
-    assert seen["ebbmalloc_live_huge_bytes", pid] == 15 << 20
+    name, pid, size, value = re.fullmatch(
+        r'([a-z_]+)\{pid="(\d+)",name="known-heap"(?:,bytes="(\d+)")?\} ([0-9.]+)\n', line).groups()
+    assert name in types and (name, pid, size) not in seen
+    assert last in (None, name) or name not in {n for n, _, _ in seen}, "a figure's samples together"
+    assert (size is not None) == name.startswith("ebbmalloc_class_"), line
+    seen[name, pid, size], last = float(value), name
+told = json.load(open(sys.argv[2]))
+for pid in sys.argv[3:]:
+    assert seen["ebbmalloc_live_huge_bytes", pid, None] == 15 << 20
+    spans = [size for name, of, size in seen if (name, of) == ("ebbmalloc_class_spans", pid)]
+    assert len(spans) == len(told["classes"]) > 5
+    for of in told["classes"]:
+        for figure in ("live", "cached", "free", "spans", "hole_bytes"):
+            name = figure + ("_blocks" if figure in ("live", "cached", "free") else "")
+            sample = seen[f"ebbmalloc_class_{name}", pid, str(of["bytes"])]
+            assert sample == of[figure], (of, figure, sample)
 END
     # All that are on the library; those that are not are passed over in silence.
     expect_run 0 "$ebb" stat --prometheus

@@ -202,6 +202,9 @@ assert sum(int(c.get("free")) for c in classes) == number("blocks", "free")
 assert sum(int(a.get("spans")) for a in root.find("arenas")) == number("arenas", "spans")
 out = sum(int(a.get("out")) for a in root.find("arenas"))
 assert out >= small + number("free", "cached")
+live = sum(int(a.get("live")) for a in root.find("arenas"))
+own = sum(int(a.get("cached")) for a in root.find("arenas"))
+assert live == out - own, (live, out, own)
 END
 }
 
