@@ -30,8 +30,11 @@ struct trace_thread {
     uint64_t other_index;          /* as in the recorder */
     uint64_t time_us;
     uint32_t tick;
-    bool is_blocked;
-    uint64_t blocked_at; /* the reader's progress then */
+    /* While it waits for a block, and so is not in the order: */
+    uint64_t awaits;                /* the block's key */
+    uint32_t next_for_block;        /* who else waits for the same one, plus 1 */
+    uint32_t next_parked, previous; /* in the list of all who wait, the longest first; plus 1 */
+    bool is_stuck;                  /* the block it waits for does not come */
 };
 
 /* A thread that has more to tell, in a heap: the lowest tick first, then the longest waiting. */
@@ -41,11 +44,14 @@ struct trace_order {
     uint32_t thread;
 };
 
-/* A block that lives: in an open-addressed table by key. */
+/* A block that lives, or that threads wait for: in an open-addressed table by key. */
 struct trace_live {
-    uint64_t key; /* thread and index, plus 1; 0: none */
-    uint32_t block;
+    uint64_t key;     /* thread and index, plus 1; 0: none */
+    uint32_t block;   /* NO_BLOCK: it is not there yet */
+    uint32_t waiting; /* a thread that waits for it, plus 1; the rest by ->next_for_block */
 };
+
+#define NO_BLOCK UINT32_MAX
 
 /* ---- Tables ---------------------------------------------------------------------------------- */
 
@@ -353,16 +359,28 @@ static uint32_t new_number(struct trace_file *file)
     return file->blocks++;
 }
 
+static struct trace_live *add_live(struct trace_file *file, uint64_t key)
+{
+    if (2 * file->live_count >= file->live_capacity)
+        grow_live(file);
+    place_live(file, (struct trace_live){key, NO_BLOCK, 0});
+    file->live_count++;
+    return find_live(file, key);
+}
+
+static void wake(struct trace_file *file, struct trace_live *awaited, bool in_vain);
+
 /* The thread gets its next block. */
 static uint32_t get_block(struct trace_file *file, uint32_t number, uint64_t size)
 {
-    struct trace_thread *thread = &file->thread[number];
-    if (2 * file->live_count >= file->live_capacity)
-        grow_live(file);
+    uint64_t key = key_of(number, file->thread[number].count++);
+    struct trace_live *live = file->parked == 0 ? NULL : find_live(file, key);
     uint32_t block = new_number(file);
     file->block[block] = (struct trace_block){size, file->operations, file->time_us, number};
-    place_live(file, (struct trace_live){key_of(number, thread->count++), block});
-    file->live_count++;
+    if (live == NULL)
+        live = add_live(file, key);
+    live->block = block;
+    wake(file, live, false);
     return block;
 }
 
@@ -401,6 +419,63 @@ static void leave_queue(struct trace_file *file)
     }
 }
 
+/* The thread, which is the first in the order, waits for a block: it leaves the order until that is
+ * there. */
+static void park(struct trace_file *file, uint32_t number, uint64_t key)
+{
+    struct trace_thread *thread = &file->thread[number];
+    struct trace_live *awaited = find_live(file, key);
+    if (awaited == NULL)
+        awaited = add_live(file, key);
+    thread->awaits = key;
+    thread->next_for_block = awaited->waiting;
+    awaited->waiting = number + 1;
+    thread->next_parked = 0;
+    thread->previous = file->last_parked;
+    if (file->last_parked != 0)
+        file->thread[file->last_parked - 1].next_parked = number + 1;
+    else
+        file->parked = number + 1;
+    file->last_parked = number + 1;
+}
+
+static void unpark(struct trace_file *file, const struct trace_thread *thread)
+{
+    if (thread->previous != 0)
+        file->thread[thread->previous - 1].next_parked = thread->next_parked;
+    else
+        file->parked = thread->next_parked;
+    if (thread->next_parked != 0)
+        file->thread[thread->next_parked - 1].previous = thread->previous;
+    else
+        file->last_parked = thread->previous;
+}
+
+/* All who wait for the block are in the order again, behind whoever else is in their tick. */
+static void wake(struct trace_file *file, struct trace_live *awaited, bool in_vain)
+{
+    while (awaited->waiting != 0) {
+        uint32_t number = awaited->waiting - 1;
+        struct trace_thread *thread = &file->thread[number];
+        awaited->waiting = thread->next_for_block;
+        thread->is_stuck = in_vain;
+        unpark(file, thread);
+        queue(file, number);
+    }
+}
+
+/* Whoever waits does so in the lowest tick of all. When nobody in it goes on, the block that the
+ * first of them waits for does not come. */
+static void wake_stuck(struct trace_file *file)
+{
+    const struct trace_thread *thread = &file->thread[file->parked - 1];
+    if (file->waiting > 0 && file->order[0].tick == thread->tick)
+        return;
+    struct trace_live *awaited = find_live(file, thread->awaits);
+    wake(file, awaited, true);
+    remove_live(file, awaited);
+}
+
 static void enter_chunk(struct trace_file *file, struct trace_thread *thread, uint32_t number)
 {
     const struct trace_chunk_place *chunk = &file->chunk[number];
@@ -412,8 +487,8 @@ static void enter_chunk(struct trace_file *file, struct trace_thread *thread, ui
 void trace_rewind(struct trace_file *file)
 {
     file->operations = file->time_us = file->left_out = 0;
-    file->turn = file->progress = 0;
-    file->waiting = 0;
+    file->turn = file->waiting = 0;
+    file->parked = file->last_parked = 0;
     file->free_count = 0;
     file->blocks = 0;
     if (file->live != NULL)
@@ -561,18 +636,14 @@ static bool is_to_come(const struct trace_file *file, const struct reference *re
            (maker->at < maker->end || file->chunk[maker->chunk].next != NONE);
 }
 
-enum step { STEP_TOLD, STEP_ON, STEP_QUEUE_AGAIN, STEP_THREAD_ENDS, STEP_DAMAGED };
+enum step { STEP_TOLD, STEP_ON, STEP_QUEUE_AGAIN, STEP_PARK, STEP_THREAD_ENDS, STEP_DAMAGED };
 
 /* The block that is referred to lives not. */
 static enum step step_without_block(struct trace_file *file, struct trace_thread *thread,
                                     const struct raw *raw)
 {
-    bool was_tried = thread->is_blocked && thread->blocked_at == file->progress;
-    if (is_to_come(file, &raw->reference) && !was_tried) {
-        thread->is_blocked = true;
-        thread->blocked_at = file->progress;
-        return STEP_QUEUE_AGAIN;
-    }
+    if (is_to_come(file, &raw->reference) && !thread->is_stuck)
+        return STEP_PARK;
     bool may_be_cut = !file->is_whole && raw->is_other &&
                       (raw->reference.thread >= file->threads ||
                        file->thread[raw->reference.thread].first == NONE ||
@@ -637,15 +708,18 @@ static enum step step(struct trace_file *file, uint32_t number, struct trace_eve
     if (raw.kind == TRACE_TICK || raw.kind == TRACE_TIME) {
         enum step result = step_clock(file, thread, &raw);
         thread->at = at;
-        file->progress++;
         return result;
     }
     struct trace_live *live = NULL;
     bool is_left_out = false;
     if (raw.has_reference) {
-        live = find_live(file, key_of((uint32_t)raw.reference.thread, raw.reference.index));
-        if (live == NULL) {
+        uint64_t key = key_of((uint32_t)raw.reference.thread, raw.reference.index);
+        live = find_live(file, key);
+        if (live == NULL || live->block == NO_BLOCK) {
+            live = NULL;
             enum step result = step_without_block(file, thread, &raw);
+            if (result == STEP_PARK)
+                park(file, number, key);
             if (result != STEP_ON)
                 return result;
             is_left_out = true;
@@ -653,8 +727,7 @@ static enum step step(struct trace_file *file, uint32_t number, struct trace_eve
         }
     }
     thread->at = at;
-    thread->is_blocked = false;
-    file->progress++;
+    thread->is_stuck = false;
     if (raw.is_other)
         thread->other_index = raw.reference.index;
     if (thread->time_us > file->time_us)
@@ -684,7 +757,11 @@ bool trace_next(struct trace_file *file, struct trace_event *event)
 {
     if (file->error[0] != '\0')
         return false;
-    while (file->waiting > 0) {
+    for (;;) {
+        if (file->parked != 0)
+            wake_stuck(file);
+        if (file->waiting == 0)
+            return false;
         uint32_t number = file->order[0].thread;
         /* The first in the order goes on until its tick changes, or it has to wait. */
         enum step result = step(file, number, event);
@@ -698,5 +775,4 @@ bool trace_next(struct trace_file *file, struct trace_event *event)
         if (result == STEP_QUEUE_AGAIN)
             queue(file, number);
     }
-    return false;
 }

@@ -34,7 +34,6 @@ struct trace_event {
 
 struct trace_thread;
 struct trace_chunk_place;
-struct trace_slot;
 
 struct trace_file {
     unsigned char *bytes;
@@ -56,8 +55,9 @@ struct trace_file {
     struct trace_chunk_place *chunk;
     uint32_t chunks;
     struct trace_order *order;
-    size_t waiting;
-    uint64_t turn, progress;
+    size_t waiting;               /* threads in the order */
+    uint32_t parked, last_parked; /* threads that wait for a block, plus 1 */
+    uint64_t turn;
     struct trace_live *live;
     size_t live_capacity, live_count;
     struct trace_block *block;
