@@ -176,6 +176,10 @@ assert text.count("\x1b[?1049l") == 1
 END
 }
 
+top_is_stopped_and_continued() {
+    python3 "$EBB_SRCDIR/tests/command/terminal.py" "$ebb" || fail "top misbehaves as a job"
+}
+
 trim_refuses_what_it_does_not_understand() {
     expect_run 2 "$ebb" trim
     expect_run 2 "$ebb" trim --wait soon 1
