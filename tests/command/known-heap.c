@@ -3,7 +3,8 @@
  * thread has blocks of its own by then. With "large" it is another heap: 500 threads with 4 GiB of
  * small blocks, most of them never touched, so that any machine can hold it. With "forks" it forks
  * right after each of many SIGUSR2, and the children allocate. With "tide" it holds 64 MiB once, of
- * small blocks, aligned and huge ones, and then a sixteenth of that.
+ * small blocks, aligned and huge ones, and then a sixteenth of that. With "family" it frees 39 MB,
+ * forks when SIGUSR1 comes, and sleeps; the child allocates, says "ready" and its id, and sleeps.
  */
 #include <pthread.h>
 #include <signal.h>
@@ -92,6 +93,27 @@ static int rise_and_fall(void)
     return 0;
 }
 
+static int fork_when_told(void)
+{
+    char line[32];
+    int number;
+    sigset_t awaited;
+    sigemptyset(&awaited);
+    sigaddset(&awaited, SIGUSR1);
+    sigprocmask(SIG_BLOCK, &awaited, NULL);
+    hold(3000, 13000, 13000);
+    if (write(STDOUT_FILENO, "ready\n", 6) != 6 || sigwait(&awaited, &number) != 0)
+        return 1;
+    if (fork() == 0) {
+        hold(500, 5000, 0);
+        int length = snprintf(line, sizeof line, "ready %d\n", (int)getpid());
+        if (write(STDOUT_FILENO, line, (size_t)length) != length)
+            return 1;
+    }
+    for (;;)
+        pause();
+}
+
 #define FORKS 8000
 
 /* A child that finds a lock held by a thread that it does not have waits for ever. */
@@ -125,6 +147,8 @@ int main(int argc, char **argv)
         return hold_much();
     if (argc > 1 && strcmp(argv[1], "forks") == 0)
         return fork_after_signals();
+    if (argc > 1 && strcmp(argv[1], "family") == 0)
+        return fork_when_told();
     if (argc > 1 && strcmp(argv[1], "tide") == 0)
         return rise_and_fall();
     hold(3000, 1000, 0);
