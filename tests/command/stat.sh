@@ -9,7 +9,7 @@ unset "${!EBBMALLOC_@}" LD_PRELOAD
 ebb=$EBB_CMD
 heap=$EBB_BUILDDIR/tests/command/known-heap
 started=()
-trap 'kill "${started[@]}" 2>/dev/null || true; rm -rf "$scratch"' EXIT
+trap 'kill -9 "${started[@]}" 2>/dev/null || true; rm -rf "$scratch"' EXIT
 mkfifo "$scratch/fifo"
 
 # start NAME=VALUE…: the known heap, waiting; $pid is it.
@@ -254,6 +254,28 @@ os.execve(sys.argv[2], sys.argv[2:], dict(os.environ, LD_PRELOAD=sys.argv[1]))' 
 told = json.load(open(sys.argv[1]))
 assert told["resident_bytes"] > 15 << 20 and told["threads"] >= 2, told
 assert told["damaged_records"] == 0' "$scratch/out"
+}
+
+# Its threads know themselves by other ids than we see.
+threads_of_a_container_have_names() {
+    if ! unshare -pf --mount-proc true 2>/dev/null; then
+        echo "no process ids of its own to be had: a container not tested"
+        return
+    fi
+    EBBMALLOC_PURGE_SCHEDULE=manual unshare -pf --mount-proc --kill-child \
+        env LD_PRELOAD="$EBB_LIB" "$heap" waits >"$scratch/fifo" &
+    started+=($!)
+    read -r _ <"$scratch/fifo"
+    pid=$(tr -d ' ' <"/proc/$!/task/$!/children")
+    expect_run 0 "$ebb" stat --json "$pid"
+    python3 - "$scratch/out" <<'END'
+import json, sys
+told = json.load(open(sys.argv[1]))
+assert {a["name"]: a["thread"] for a in told["arena_list"] if a["thread"]} == \
+    {"known-heap": 1, "known thread": 2}, told["arena_list"]
+END
+    expect_run 0 "$ebb" stat "$pid"
+    grep -q '^ *2 known thread ' "$scratch/out" || fail "no name: $out"
 }
 
 # A process that dies midway, again and again: a page or one line, never a fault.
