@@ -5,6 +5,7 @@
  * right after each of many SIGUSR2, and the children allocate. With "tide" it holds 64 MiB once, of
  * small blocks, aligned and huge ones, and then a sixteenth of that. With "family" it frees 39 MB,
  * forks when SIGUSR1 comes, and sleeps; the child allocates, says "ready" and its id, and sleeps.
+ * With "forks on" it has a heap that does not change, and children, one after the other, for ever.
  */
 #include <pthread.h>
 #include <signal.h>
@@ -93,6 +94,23 @@ static int rise_and_fall(void)
     return 0;
 }
 
+static int fork_for_ever(void)
+{
+    hold(3000, 1000, 0);
+    hold(700, 5000, 3000);
+    if (write(STDOUT_FILENO, "ready\n", 6) != 6)
+        return 1;
+    for (;;) {
+        pid_t child = fork();
+        if (child == 0) {
+            hold(700, 20, 10);
+            _exit(0);
+        }
+        if (child < 0 || waitpid(child, NULL, 0) != child)
+            return 1;
+    }
+}
+
 static int fork_when_told(void)
 {
     char line[32];
@@ -147,6 +165,8 @@ int main(int argc, char **argv)
         return hold_much();
     if (argc > 1 && strcmp(argv[1], "forks") == 0)
         return fork_after_signals();
+    if (argc > 1 && strcmp(argv[1], "forks on") == 0)
+        return fork_for_ever();
     if (argc > 1 && strcmp(argv[1], "family") == 0)
         return fork_when_told();
     if (argc > 1 && strcmp(argv[1], "tide") == 0)

@@ -278,6 +278,42 @@ END
     grep -q '^ *2 known thread ' "$scratch/out" || fail "no name: $out"
 }
 
+# A fork closes all caches and holds all locks; none of that shows. Children are told as well, or end
+# meanwhile.
+forks_do_not_show() {
+    env LD_PRELOAD="$EBB_LIB" EBBMALLOC_PURGE_SCHEDULE=manual "$heap" "forks on" >"$scratch/fifo" &
+    pid=$!
+    started+=("$pid")
+    read -r _ <"$scratch/fifo"
+    python3 - "$ebb" "$pid" <<'END'
+import json, subprocess, sys
+def look(pid):
+    return subprocess.run([sys.argv[1], "stat", "--json", str(pid)], capture_output=True, text=True)
+first, children = json.loads(look(sys.argv[2]).stdout), 0
+blocks = {c["bytes"]: c["live"] for c in first["classes"]}
+assert blocks[3072] == 1000 and blocks[704] == 2000, blocks
+keys = [key for key in first if key.startswith(("live_", "cached_", "free_", "arenas", "spans"))]
+for i in range(1000):
+    done = look(sys.argv[2])
+    assert done.returncode == 0 and done.stderr == "", (done.returncode, done.stderr)
+    told = json.loads(done.stdout)
+    assert told["damaged_records"] == 0, told["damaged_records"]
+    assert told["classes"] == first["classes"], (i, told["classes"], first["classes"])
+    assert all(told[key] == first[key] for key in keys), [(k, told[k], first[k]) for k in keys]
+    if i % 4 == 0:
+        child = open(f"/proc/{sys.argv[2]}/task/{sys.argv[2]}/children").read().strip()
+        done = look(child) if child else None
+        if done is None or done.returncode != 0:
+            assert done is None or done.returncode == 3 and done.stderr.count("\n") == 1, done
+            continue
+        children += 1
+        live = {c["bytes"]: c["live"] for c in json.loads(done.stdout)["classes"]}
+        assert live[3072] == 1000 and 2000 <= live[704] <= 2020, live
+print(children, "children told")
+END
+    kill -9 "$pid"
+}
+
 # A process that dies midway, again and again: a page or one line, never a fault.
 a_process_that_ends_midway_does_no_harm() {
     local i status
