@@ -90,6 +90,10 @@ src_ebb_ebb_SOURCES = \
 	src/ebb/help.c \
 	src/ebb/launch.c src/ebb/launch.h \
 	src/ebb/map.c \
+	src/ebb/map_page.c \
+	src/ebb/map_svg.c \
+	src/ebb/map_write.h \
+	src/ebb/picture.c src/ebb/picture.h \
 	src/ebb/play.c src/ebb/play.h \
 	src/ebb/record.c \
 	src/ebb/replay.c \
