@@ -100,10 +100,12 @@ src_ebb_ebb_SOURCES = \
 	src/ebb/run.c \
 	src/ebb/script.c src/ebb/script.h \
 	src/ebb/stat.c \
+	src/ebb/table.c src/ebb/table.h \
 	src/ebb/target.c src/ebb/target.h \
 	src/ebb/top.c \
 	src/ebb/trace.c \
 	src/ebb/trace_file.c src/ebb/trace_file.h \
+	src/ebb/trace_order.c src/ebb/trace_reader.h \
 	src/ebb/trim.c \
 	src/ebb/why.c src/ebb/why.h \
 	src/record/format.h \
