@@ -13,14 +13,6 @@
 /* What is kept of freed mappings at most (huge.c). */
 #define KEEP_MOST (64 * MiB)
 
-static int start(void **state)
-{
-    (void)state;
-    os_init();
-    options_init();
-    return 0;
-}
-
 static struct huge_totals totals(void)
 {
     struct huge_totals totals;
@@ -525,5 +517,5 @@ int main(void)
         TEST(a_sweep_whose_unmapping_is_refused_tries_again),
         TEST(what_a_block_has_too_much_is_not_forgotten_when_it_cannot_grow),
     };
-    return cmocka_run_group_tests_name("huge", tests, start, NULL);
+    return cmocka_run_group_tests_name("huge", tests, start_library, NULL);
 }
