@@ -23,8 +23,9 @@ struct arena *arenas_next(const struct arena *arena)
 
 void arenas_add(struct arena *arena)
 {
-    atomic_store_explicit(&arena->next, atomic_load_explicit(&arenas_newest, memory_order_relaxed),
-                          memory_order_relaxed);
+    struct arena *before = atomic_load_explicit(&arenas_newest, memory_order_relaxed);
+    arena->number = before != NULL ? before->number + 1 : 0;
+    atomic_store_explicit(&arena->next, before, memory_order_relaxed);
     atomic_store_explicit(&arenas_newest, arena, memory_order_release);
 }
 

@@ -56,7 +56,8 @@ struct arena {
     bool rested;         /* a sweep empties the cache of an owner who has been quiet for a while */
     uint32_t quiet_sweeps; /* since then they were the same */
 
-    struct arena *_Atomic next; /* in the list of all; written once */
+    struct arena *_Atomic next; /* in the list of all; written once … */
+    size_t number;              /* … as is which one it is there, from the oldest, 0 */
     struct arena *next_orphan;  /* under the list's lock */
     bool orphan;                /* under the list's lock */
     unsigned exit_rounds;       /* the owner's: destructor rounds it has seen */

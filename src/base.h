@@ -13,6 +13,7 @@
 #ifndef EBB_BASE_H
 #define EBB_BASE_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -70,6 +71,15 @@ static inline size_t min_size(size_t a, size_t b)
 static inline size_t max_size(size_t a, size_t b)
 {
     return a > b ? a : b;
+}
+
+/* For the most that something ever was: no order with anything else. */
+static inline void raise_to(_Atomic size_t *most, size_t value)
+{
+    size_t known = atomic_load_explicit(most, memory_order_relaxed);
+    while (value > known && !atomic_compare_exchange_weak_explicit(
+                                most, &known, value, memory_order_relaxed, memory_order_relaxed))
+        ;
 }
 
 #endif

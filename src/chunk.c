@@ -16,15 +16,6 @@ static size_t chunk_records; /* under the list's lock */
 
 struct chunk_books chunk_books;
 
-static void raise_peak(size_t pages)
-{
-    size_t peak = atomic_load_explicit(&chunk_books.peak_pages, memory_order_relaxed);
-    while (pages > peak &&
-           !atomic_compare_exchange_weak_explicit(&chunk_books.peak_pages, &peak, pages,
-                                                  memory_order_relaxed, memory_order_relaxed))
-        ;
-}
-
 struct chunk *chunk_first(void)
 {
     /* Acquire: pairs with the release that appends a record. */
@@ -86,8 +77,8 @@ static bool commit_up_to(struct chunk *chunk, size_t end)
             return false;
     }
     size_t more = target - chunk->committed;
-    raise_peak(more +
-               atomic_fetch_add_explicit(&chunk_books.committed_pages, more, memory_order_relaxed));
+    raise_to(&chunk_books.peak_pages, more + atomic_fetch_add_explicit(&chunk_books.committed_pages,
+                                                                       more, memory_order_relaxed));
     give_to_buddy(chunk, chunk->committed, target - chunk->committed);
     purge_note_growth((target - chunk->committed) * PAGE_SIZE);
     chunk->committed = target;
@@ -557,6 +548,17 @@ void chunk_count(struct chunk_totals *totals)
         chunk_add(chunk, totals);
         lock_release(&chunk->lock);
     }
+}
+
+size_t chunk_large_bytes(void)
+{
+    size_t pages = 0;
+    for (struct chunk *chunk = chunk_first(); chunk != NULL; chunk = next_of(chunk)) {
+        lock_acquire(&chunk->lock);
+        pages += chunk->large_pages;
+        lock_release(&chunk->lock);
+    }
+    return pages * PAGE_SIZE;
 }
 
 size_t chunk_committed_bytes(void)

@@ -121,6 +121,9 @@ struct chunk_totals {
 };
 void chunk_count(struct chunk_totals *totals);
 
+/* Of these, large_bytes alone: a look at one word of each chunk. */
+size_t chunk_large_bytes(void);
+
 /* Pure: of a record under its lock, or of a copy. */
 
 static inline size_t chunk_count_state(const struct chunk *chunk, enum page_state state)

@@ -100,9 +100,10 @@ static void print_arenas(FILE *stream, const struct stats_detail *detail)
     for (size_t i = 0; i < detail->arenas; i++) {
         const struct stats_arena *arena = &detail->arena[i];
         fprintf(stream,
-                "<arena thread=\"%d\" out=\"%zu\" cached=\"%zu\" free=\"%zu\" holes=\"%zu\" "
+                "<arena thread=\"%d\" live=\"%zu\" out=\"%zu\" cached=\"%zu\" free=\"%zu\" "
+                "holes=\"%zu\" "
                 "spans=\"%zu\" foreign-frees=\"%zu\"/>\n",
-                arena->thread_id, arena->out, arena->cached, arena->free, arena->holes,
+                arena->thread_id, arena->live, arena->out, arena->cached, arena->free, arena->holes,
                 arena->spans, (size_t)arena->foreign_frees);
     }
 }
@@ -124,13 +125,13 @@ EXPORT int API(malloc_info)(int flags, FILE *stream)
             "<free cached=\"%zu\" spans=\"%zu\" holes=\"%zu\" dirty=\"%zu\" lazy=\"%zu\" "
             "clean=\"%zu\" kept=\"%zu\"/>\n"
             "<system mapped=\"%zu\" resident=\"%zu\" metadata=\"%zu\" spare=\"%zu\"/>\n"
-            "<peak resident=\"%zu\" chunks=\"%zu\" huge=\"%zu\"/>\n"
+            "<peak resident=\"%zu\" out=\"%zu\" chunks=\"%zu\" huge=\"%zu\"/>\n"
             "<purged bytes=\"%zu\" calls=\"%zu\" us=\"%zu\" sweeps=\"%zu\"/>\n",
             stats.small_live, stats.large_live, stats.huge_live, stats.large_blocks,
             stats.huge_blocks, stats.free_blocks, stats.cached_blocks, stats.cached,
             stats.small_free, stats.holes, stats.pages_dirty, stats.pages_lazy, stats.pages_clean,
             stats.huge_kept, stats.mapped, stats.resident, stats.metadata, stats.metadata_spare,
-            stats.peak_resident, stats.peak_chunks, stats.peak_huge, stats.purged,
+            stats.peak_resident, stats.peak_out, stats.peak_chunks, stats.peak_huge, stats.purged,
             stats.purge_calls, (size_t)stats.purge_us, stats.sweeps);
     fprintf(stream, "<arenas count=\"%zu\" spans=\"%zu\">\n", stats.arenas, stats.spans);
     if (detail != NULL)

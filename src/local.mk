@@ -90,16 +90,22 @@ src_ebb_ebb_SOURCES = \
 	src/ebb/help.c \
 	src/ebb/launch.c src/ebb/launch.h \
 	src/ebb/map.c \
+	src/ebb/map_page.c \
+	src/ebb/map_svg.c \
+	src/ebb/map_write.h \
+	src/ebb/picture.c src/ebb/picture.h \
 	src/ebb/play.c src/ebb/play.h \
 	src/ebb/record.c \
 	src/ebb/replay.c \
 	src/ebb/run.c \
 	src/ebb/script.c src/ebb/script.h \
 	src/ebb/stat.c \
+	src/ebb/table.c src/ebb/table.h \
 	src/ebb/target.c src/ebb/target.h \
 	src/ebb/top.c \
 	src/ebb/trace.c \
 	src/ebb/trace_file.c src/ebb/trace_file.h \
+	src/ebb/trace_order.c src/ebb/trace_reader.h \
 	src/ebb/trim.c \
 	src/ebb/why.c src/ebb/why.h \
 	src/record/format.h \

@@ -33,6 +33,9 @@
 /* How long a request from outside waits at most for the purger, who is there, in milliseconds. */
 #define REQUEST_LOOK_MS 1000
 
+/* Memory that grows by one part in so many of the most that was live is a reason to look again. */
+#define LOOKS_PER_PEAK 32
+
 /* How long to go without a thread when the kernel refused one. */
 #define REFUSED_MS 1000
 
@@ -92,9 +95,26 @@ static size_t sweep_uncounted(enum sweep_kind kind)
     return bytes + takeover_purge_holes(kind) + chunk_sweep(kind, SPARE_CHUNKS);
 }
 
+void purger_note_out(size_t bytes)
+{
+    raise_to(&purger_books.peak_out, bytes);
+}
+
+/* Under the sweep lock. */
+static void look_for_peak(void)
+{
+    struct huge_totals huge;
+    lone_visit_begin();
+    size_t bytes = takeover_out_bytes() + chunk_large_bytes();
+    huge_count(&huge);
+    lone_visit_end();
+    purger_note_out(bytes + huge.live_bytes);
+}
+
 static size_t sweep_all(enum sweep_kind kind)
 {
     uint64_t begin_us = os_now_us();
+    look_for_peak();
     size_t bytes = sweep_uncounted(kind);
     uint64_t took_us = os_now_us() - begin_us;
     atomic_fetch_add_explicit(&purger_books.sweeps, 1, memory_order_relaxed);
@@ -364,6 +384,22 @@ static bool is_left_alone(void)
            (chunk_committed_bytes() + kept < least && (kept == 0 || least != SMALL_PROCESS));
 }
 
+/* A heap that grows to a size is looked at a number of times that goes by the logarithm of that. */
+static cold void look_at_growth(size_t bytes)
+{
+    static size_t growth; /* under the sweep lock */
+    if (!lock_try(&sweep_lock))
+        return; /* whoever sweeps, looks */
+    bool entered = lone_enter();
+    growth += bytes;
+    if (growth >=
+        atomic_load_explicit(&purger_books.peak_out, memory_order_relaxed) / LOOKS_PER_PEAK) {
+        growth = 0;
+        look_for_peak();
+    }
+    end_own(entered);
+}
+
 /* Memory that grows although some of it is free (in runs that are too short, or in mappings of the
  * wrong kind) makes up for what is new with what is free, before the program has touched it: so the
  * peak is that of the load. A load that finds its memory where it left it never comes here. */
@@ -381,8 +417,10 @@ static cold void make_up_for(size_t bytes)
 void purger_tick(void)
 {
     size_t growth = purge_take_growth();
-    if (unlikely(growth != 0))
+    if (unlikely(growth != 0)) {
+        look_at_growth(growth);
         make_up_for(growth);
+    }
 
     if (likely(atomic_load_explicit(&thread_state, memory_order_relaxed) == THREAD_RUNNING))
         return;

@@ -35,11 +35,17 @@ void purger_set_threshold(size_t bytes);
  * process of several. Waits for it for a second at most. */
 void purger_stop(void);
 
-/* Written under the sweep lock. */
+/* Written under the sweep lock, but for the last. */
 extern hidden struct purger_books {
     _Atomic size_t sweeps;
     _Atomic uint64_t sweeps_us, longest_us;
+    _Atomic size_t peak_out; /* bytes of blocks, live or in caches, at the most that was seen */
 } purger_books;
+
+/* The most of them is known from looks alone, so that malloc and free have nothing to do for it:
+ * each sweep begins with one, and so does growth, a thirty-second more at a time. Whoever counts
+ * them for another reason says how many there are. */
+void purger_note_out(size_t bytes);
 
 /* Sweeps since the start, trims among them; and how long they took. */
 size_t purger_sweeps(void);

@@ -38,6 +38,7 @@ struct stats {
     size_t peak_resident;  /* the same at the most */
     size_t peak_chunks;    /* pages in use in chunks, or used and free, at the most */
     size_t peak_huge;      /* huge blocks, live and kept, at the most */
+    size_t peak_out;       /* blocks, live or in caches, at the most that was seen (purger.h) */
     size_t purged;         /* given back by purging, since the start */
     size_t purge_calls;    /* count */
     size_t sweeps;         /* count */
@@ -59,18 +60,20 @@ struct stats_arena {
     int thread_id; /* of its owner, or of the last one; 0: the commons */
     bool orphan;   /* its thread has ended */
     bool owned;    /* false: its owner could not be kept out, and its cache was not counted */
-    size_t out;    /* blocks of its spans that are not free: live, or in whosever cache */
+    size_t out;    /* blocks of its spans that are not free: live, or in whosever cache … */
+    size_t live;   /* … of these, live */
     size_t cached; /* blocks in its own cache, whosever spans they are of */
-    size_t free;   /* blocks free in its spans */
-    size_t holes;  /* of its spans, given back */
-    size_t spans;  /* count */
+    size_t cached_anywhere; /* blocks of its spans, in whosever cache */
+    size_t free;            /* blocks free in its spans */
+    size_t holes;           /* of its spans, given back */
+    size_t spans;           /* count */
     uint64_t refills, flushes, takeovers, borrowed_spans; /* counts */
     uint64_t foreign_frees; /* blocks of its spans that other threads brought back, a count */
 };
 
 struct stats_detail {
     struct stats_class classes[CLASS_END];
-    size_t arenas, room; /* counts: below, and for how many there is room */
+    size_t arenas, room; /* counts: below, the newest first; and for how many there is room */
     struct stats_arena arena[];
 };
 

@@ -24,18 +24,20 @@ static void add_classes(const struct arena *arena, bool owned, struct stats_deta
     }
 }
 
-static void add_detail(const struct arena *arena, bool owned, size_t cached,
+static void add_detail(const struct arena *arena, bool owned, size_t cached, size_t place,
                        struct stats_detail *detail)
 {
     add_classes(arena, owned, detail);
-    if (detail->arenas == detail->room)
+    if (place >= detail->room)
         return;
-    detail->arena[detail->arenas++] = (struct stats_arena){
+    detail->arenas = max_size(detail->arenas, place + 1);
+    detail->arena[place] = (struct stats_arena){
         .thread_id = arena->thread_id,
         .orphan = arena->orphan,
         .owned = owned,
         .out = less(arena->span_bytes, arena->free_bytes),
         .cached = cached,
+        .cached_anywhere = detail->arena[place].cached_anywhere,
         .free = arena->free_bytes,
         .holes = arena->hole_bytes,
         .spans = arena->spans,
@@ -51,7 +53,7 @@ struct cached {
     size_t blocks, bytes;
 };
 
-void sum_arena(struct sums *sums, const struct arena *arena, bool owned)
+void sum_arena(struct sums *sums, const struct arena *arena, bool owned, size_t place)
 {
     struct stats *stats = sums->stats;
     sums->span_bytes += arena->span_bytes;
@@ -81,7 +83,14 @@ void sum_arena(struct sums *sums, const struct arena *arena, bool owned)
     for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++)
         stats->free_blocks += arena->books[class].free_blocks;
     if (sums->detail != NULL)
-        add_detail(arena, owned, cached, sums->detail);
+        add_detail(arena, owned, cached, place, sums->detail);
+}
+
+void sum_cached_block(struct sums *sums, size_t place, unsigned class)
+{
+    struct stats_detail *detail = sums->detail;
+    if (place < detail->room)
+        detail->arena[place].cached_anywhere += sizeclasses[class].size;
 }
 
 static void count_live(const struct sums *sums)
@@ -93,6 +102,8 @@ static void count_live(const struct sums *sums)
     }
     detail->classes[CLASS_LARGE].live = sums->chunks.large_blocks;
     detail->classes[CLASS_HUGE].live = sums->huge.live_blocks;
+    for (size_t i = 0; i < detail->arenas; i++)
+        detail->arena[i].live = less(detail->arena[i].out, detail->arena[i].cached_anywhere);
 }
 
 void sum_up(struct sums *sums)

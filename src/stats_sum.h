@@ -22,10 +22,19 @@ struct sums {
     size_t meta_used, meta_mapped;
 };
 
-/* Adds one. owned: its cache counts. */
-void sum_arena(struct sums *sums, const struct arena *arena, bool owned);
+/* Adds one. owned: its cache counts. place: where in the detail; one without room has none. */
+void sum_arena(struct sums *sums, const struct arena *arena, bool owned, size_t place);
+
+/* For the detail: a block lies in some cache, and in a span of the arena at that place. */
+void sum_cached_block(struct sums *sums, size_t place, unsigned class);
 
 /* When all are added: all of the figures that follow from the records. */
 void sum_up(struct sums *sums);
+
+/* Bytes of blocks that are live or in caches. */
+static inline size_t sum_out(const struct stats *stats)
+{
+    return stats->small_live + stats->large_live + stats->huge_live + stats->cached;
+}
 
 #endif

@@ -62,6 +62,7 @@ static void write_work(struct stats_page *page)
     const struct stats *stats = page->stats;
     say(page, "at the most");
     say_bytes(page, "resident, whole process", stats->peak_resident, "as the kernel counts");
+    say_bytes(page, "live or cached", stats->peak_out, "as sweeps and growth saw it");
     say_bytes(page, "pages of chunks in use", stats->peak_chunks, "live, cached or free");
     say_bytes(page, "huge blocks", stats->peak_huge, "live or kept");
     say(page, "work since the start");
@@ -88,7 +89,7 @@ static void write_arena(struct stats_page *page, const struct stats_arena *arena
     else
         page->thread_name(page, arena->thread_id, name, sizeof name);
     text_tame(shown, sizeof shown, name);
-    say(page, "  %8d %-15s %9zu %c%8zu %9zu %8zu %11zu", arena->thread_id, shown, arena->out / KiB,
+    say(page, "  %8d %-15s %9zu %c%8zu %9zu %8zu %11zu", arena->thread_id, shown, arena->live / KiB,
         arena->owned ? ' ' : '?', arena->cached / KiB, arena->free / KiB, arena->spans,
         (size_t)arena->foreign_frees);
 }
@@ -97,12 +98,12 @@ static void write_arenas(struct stats_page *page)
 {
     const struct stats_detail *detail = page->detail;
     say(page, "arenas: %zu, one per thread, reused; memory in KiB", page->stats->arenas);
-    say(page, "  %8s %-15s %9s %9s %9s %8s %11s", "thread", "name", "out", "cached", "free",
+    say(page, "  %8s %-15s %9s %9s %9s %8s %11s", "thread", "name", "live", "cached", "free",
         "spans", "elsewhere");
     for (size_t i = 0; i < detail->arenas; i++)
         write_arena(page, &detail->arena[i]);
-    say(page, "  out: blocks of its spans, live or in any cache; cached: in its own cache;");
-    say(page, "  elsewhere: blocks of its spans that other threads have brought back");
+    say(page, "  live: blocks of its spans, whoever got them; cached: in its own cache, of any");
+    say(page, "  spans; elsewhere: blocks of its spans that other threads have brought back");
 }
 
 size_t stats_waste(const struct stats_class *of, unsigned class)

@@ -253,6 +253,17 @@ size_t takeover_purge_holes(enum sweep_kind kind)
     return bytes;
 }
 
+size_t takeover_out_bytes(void)
+{
+    size_t bytes = 0;
+    for (struct arena *arena = arenas_first(); arena != NULL; arena = arenas_next(arena)) {
+        lock_acquire(&arena->mutex);
+        bytes += arena->span_bytes - arena->free_bytes;
+        lock_release(&arena->mutex);
+    }
+    return bytes;
+}
+
 bool takeover_any_unswept(void)
 {
     bool any = false;

@@ -27,6 +27,9 @@ void takeover_drain(void);
  * Returns bytes. */
 size_t takeover_purge_holes(enum sweep_kind kind);
 
+/* Bytes of blocks that are not free in their spans: live, or in a cache. */
+size_t takeover_out_bytes(void);
+
 /* True when an arena was used since the last sweep, or holds something a sweep would bring back. */
 bool takeover_any_unswept(void);
 

@@ -132,6 +132,7 @@ static bool grow_detail(struct heap *heap, struct sums *sums)
     heap->starved |= detail == NULL;
     if (detail == NULL)
         return false;
+    memset(detail->arena + detail->room, 0, (room - detail->room) * sizeof detail->arena[0]);
     detail->room = room;
     sums->detail = heap->detail = detail;
     return true;
@@ -158,7 +159,7 @@ static void read_arenas(struct heap *heap, const struct target *target, struct s
         heap->arena_places[heap->arena_count] =
             (struct heap_place){at, (uint32_t)heap->arena_count};
         heap->arena_count++;
-        sum_arena(sums, copy, true);
+        sum_arena(sums, copy, true, heap->arena_count - 1);
         next = copy->next;
     }
     heap->stats.arenas = heap->arena_count - (heap->arena_count != 0); /* the last: the commons */
@@ -253,10 +254,10 @@ static void read_chunks(struct heap *heap, const struct target *target, enum hea
             continue;
         }
         chunk_add(copy, &sums->chunks);
-        if (depth >= HEAP_SPANS)
-            note_spans(heap, finds, copy, (uint32_t)heap->chunk_count);
-        if (depth >= HEAP_PAGES)
-            keep_chunk(heap, copy);
+        if (depth < HEAP_SPANS)
+            continue;
+        note_spans(heap, finds, copy, (uint32_t)heap->chunk_count);
+        keep_chunk(heap, copy);
     }
     sort_places(heap->chunk_places, heap->chunk_count);
     free(copy);
@@ -370,13 +371,8 @@ static struct heap_span *span_at(struct heap *heap, uintptr_t address)
     return NULL;
 }
 
-static void mark_cached(struct heap *heap, unsigned class, uintptr_t block)
+static void mark_cached(struct heap *heap, struct heap_span *span, unsigned class, uintptr_t block)
 {
-    struct heap_span *span = span_at(heap, block);
-    if (span == NULL || span->class != class) {
-        heap->damaged++;
-        return;
-    }
     uintptr_t base = (uintptr_t)heap->chunks[span->chunk].base + span->page * PAGE_SIZE;
     size_t index = (block - base) / sizeclasses[class].size;
     uint64_t *free = heap->bits + span->bits, *cached = free + sizeclasses[class].words;
@@ -387,7 +383,19 @@ static void mark_cached(struct heap *heap, unsigned class, uintptr_t block)
     cached[index / 64] |= bit;
 }
 
-static void read_caches(struct heap *heap, const struct target *target)
+static void add_cached(struct heap *heap, unsigned class, uintptr_t block, struct sums *sums)
+{
+    struct heap_span *span = span_at(heap, block);
+    if (span == NULL || span->class != class) {
+        heap->damaged++;
+        return;
+    }
+    sum_cached_block(sums, span->arena, class);
+    if (heap->wants_blocks)
+        mark_cached(heap, span, class, block);
+}
+
+static void read_caches(struct heap *heap, const struct target *target, struct sums *sums)
 {
     uintptr_t blocks[CACHED_MOST];
     struct arena *copy = get_memory(heap, sizeof *copy);
@@ -400,7 +408,7 @@ static void read_caches(struct heap *heap, const struct target *target)
                                            count * sizeof *blocks))
                 continue;
             for (size_t block = 0; block < count; block++)
-                mark_cached(heap, class, blocks[block]);
+                add_cached(heap, class, blocks[block], sums);
         }
     }
     free(copy);
@@ -441,7 +449,7 @@ static void read_huge(struct heap *heap, const struct target *target, enum heap_
                                       .kept_bytes = lists.kept.bytes + lists.leaving.bytes,
                                       .kept_mappings = lists.kept.count + lists.leaving.count,
                                       .peak_bytes = lists.peak_bytes};
-    if (depth < HEAP_PAGES)
+    if (depth < HEAP_SPANS)
         return;
     read_huge_list(heap, target, &lists.live, false);
     read_huge_list(heap, target, &lists.kept, true);
@@ -481,6 +489,7 @@ static void read_counters(struct heap *heap, const struct target *target)
     stats->sweeps_us = purger.sweeps_us;
     stats->longest_sweep_us = purger.longest_us;
     stats->peak_chunks = chunks.peak_pages * PAGE_SIZE;
+    stats->peak_out = purger.peak_out;
     target_read(target, (uintptr_t)root->page_map, &page_map, sizeof page_map);
     stats->page_map = page_map.leaf_bytes;
     stats->resident = target_status_bytes(target, "VmRSS");
@@ -572,16 +581,17 @@ enum exit_status heap_read(struct heap *heap, const struct target *target, enum 
     read_meta(heap, target, &sums);
     read_counters(heap, target);
     read_options(heap, target);
-    if (depth >= HEAP_SPANS)
+    if (depth >= HEAP_SPANS) {
         read_spans(heap, target, &finds);
-    if (depth >= HEAP_BLOCKS)
-        read_caches(heap, target);
+        read_caches(heap, target, &sums);
+    }
     free(finds.found);
     if (heap->starved)
         return give_up(heap, target, EXIT_FAILED, "out of memory for what it holds");
-    if (depth >= HEAP_PAGES)
+    if (depth >= HEAP_SPANS)
         ask_kernel(heap, target);
     sum_up(&sums);
+    heap->stats.peak_out = max_size(heap->stats.peak_out, sum_out(&heap->stats));
     if (heap->detail->arenas == 0 && heap->stats.resident == 0)
         return give_up(heap, target, EXIT_NO_PROCESS, "the process has ended");
     return EXIT_DONE;

@@ -74,9 +74,8 @@ struct heap {
 };
 
 enum heap_depth {
-    HEAP_TOTALS, /* stats, detail and options */
-    HEAP_PAGES,  /* chunks, huge blocks and regions too, and what of them is resident */
-    HEAP_SPANS,  /* spans too */
+    HEAP_TOTALS, /* stats, options, and detail but for what is live by arena */
+    HEAP_SPANS,  /* all of that; chunks, spans, huge blocks and regions, and what is resident */
     HEAP_BLOCKS, /* and which of their blocks are free or lie in caches */
 };
 

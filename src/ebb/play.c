@@ -22,6 +22,8 @@
 #define TOUCH_STEP 4096 /* bytes: a program writes to every page that it asked for */
 #define THREAD_STACK (256 * KiB)
 #define SPINS 200
+#define YIELDS 20 /* that follow, before it sleeps */
+#define BELLS 16384
 #define RETRIES_MOST 2000 /* of starting a thread, a millisecond each, while nothing moves */
 
 struct slot {
@@ -37,6 +39,7 @@ static const uint64_t *words;
 static _Atomic uint32_t *ticks; /* threads that have to do something in each yet */
 static _Atomic uint32_t low;    /* all ticks under it are done */
 static _Atomic uint32_t sleep_until = UINT32_MAX;
+static _Atomic uint32_t sleepers; /* threads that wait for a block */
 static _Atomic uint32_t running;
 static bool verifying;
 
@@ -98,11 +101,56 @@ static void wait_for_tick(uint32_t tick)
 }
 
 /* Acquire: pairs with the release of the thread that filled the slot. */
+static uint32_t times_filled(struct slot *slot)
+{
+    return atomic_load_explicit(&slot->filled, memory_order_acquire);
+}
+
+/* What sleepers for a block listen to: one of these, so that hardly anybody is woken for another's.
+ */
+static _Atomic uint32_t *bell_of(const struct slot *slot, uint32_t filled)
+{
+    static _Atomic uint32_t bells[BELLS];
+    return &bells[((uint32_t)(slot - slots) * 31 + filled) % BELLS];
+}
+
+/* Thousands may wait, so none of them is to run meanwhile: whoever they wait for would get his
+ * share of the processors, and no more. */
+static cold void sleep_for_block(struct slot *slot, uint32_t filled)
+{
+    _Atomic uint32_t *bell = bell_of(slot, filled);
+    atomic_fetch_add(&sleepers, 1);
+    for (;;) {
+        uint32_t heard = atomic_load(bell);
+        atomic_thread_fence(memory_order_seq_cst);
+        if (times_filled(slot) == filled)
+            break;
+        syscall(SYS_futex, bell, FUTEX_WAIT_PRIVATE, heard, NULL, NULL, 0);
+    }
+    atomic_fetch_sub(&sleepers, 1);
+}
+
 static void wait_for_block(struct slot *slot, uint32_t filled)
 {
-    for (int i = 0; atomic_load_explicit(&slot->filled, memory_order_acquire) != filled; i++)
+    for (int i = 0; times_filled(slot) != filled; i++) {
         if (i > SPINS)
             sched_yield();
+        if (i > SPINS + YIELDS)
+            sleep_for_block(slot, filled);
+    }
+}
+
+/* After an operation that somebody waits for, or will. The fences: either he sees that the slot is
+ * filled, or we see that he sleeps. */
+static inline void wake_for_block(struct slot *slot)
+{
+    atomic_thread_fence(memory_order_seq_cst);
+    if (likely(atomic_load_explicit(&sleepers, memory_order_relaxed) == 0))
+        return;
+    _Atomic uint32_t *bell =
+        bell_of(slot, atomic_load_explicit(&slot->filled, memory_order_relaxed));
+    atomic_fetch_add(bell, 1);
+    syscall(SYS_futex, bell, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
 }
 
 /* ---- Verifying ------------------------------------------------------------------------------- */
@@ -285,13 +333,15 @@ static void do_wide(uint32_t number, uint32_t value, size_t size, bool verify)
 {
     unsigned kind = value & 0xff;
     if (kind == SCRIPT_ALIGNED)
-        do_aligned(number, size, value >> 8, verify);
+        do_aligned(number, size, value >> 8 & 0xff, verify);
     else if (kind == SCRIPT_MALLOC)
         do_malloc(number, size, verify);
     else if (kind == SCRIPT_CALLOC)
         do_calloc(number, size, verify);
     else
         do_realloc(number, size, verify);
+    if ((value & SCRIPT_WIDE_AWAITED) != 0)
+        wake_for_block(&slots[number]);
 }
 
 static always_inline void run_words(const uint64_t *at, bool verify)
@@ -322,6 +372,18 @@ static always_inline void run_words(const uint64_t *at, bool verify)
             break;
         case SCRIPT_REALLOC:
             do_realloc(number, value, verify);
+            break;
+        case SCRIPT_MALLOC | SCRIPT_AWAITED:
+            do_malloc(number, value, verify);
+            wake_for_block(&slots[number]);
+            break;
+        case SCRIPT_CALLOC | SCRIPT_AWAITED:
+            do_calloc(number, value, verify);
+            wake_for_block(&slots[number]);
+            break;
+        case SCRIPT_REALLOC | SCRIPT_AWAITED:
+            do_realloc(number, value, verify);
+            wake_for_block(&slots[number]);
             break;
         case SCRIPT_FREE:
             do_free(number, verify);

@@ -21,6 +21,7 @@ struct writer {       /* a thread's */
 };
 
 struct slot {
+    uint64_t word;   /* that filled it last */
     uint32_t filled; /* times */
     uint32_t next;   /* in a thread's list, or in the queue */
     uint32_t tick;   /* when it was emptied */
@@ -91,6 +92,7 @@ static void put_sized(struct maker *maker, struct writer *writer, unsigned kind,
                       const struct trace_event *event)
 {
     make_room(maker, writer);
+    maker->slots[slot].word = writer->at;
     if (kind != SCRIPT_ALIGNED && event->size <= UINT32_MAX) {
         put(maker, writer, script_word(kind, slot, (uint32_t)event->size));
         return;
@@ -186,6 +188,16 @@ static void keep_time(struct maker *maker, struct writer *writer, const struct t
     }
 }
 
+/* Of a slot that another thread has filled. */
+static void put_wait(struct maker *maker, struct writer *writer, uint32_t slot)
+{
+    uint64_t *filling = &maker->words[maker->slots[slot].word];
+    bool is_wide = *filling >> 60 == SCRIPT_WIDE;
+    *filling |= is_wide ? SCRIPT_WIDE_AWAITED : (uint64_t)SCRIPT_AWAITED << 60;
+    make_room(maker, writer);
+    put(maker, writer, script_word(SCRIPT_WAIT, slot, maker->slots[slot].filled));
+}
+
 static void put_event(struct maker *maker, struct writer *writer, const struct trace_event *event)
 {
     static const unsigned kinds[] = {[TRACE_MALLOC] = SCRIPT_MALLOC,
@@ -197,10 +209,8 @@ static void put_event(struct maker *maker, struct writer *writer, const struct t
     if (ends_block) {
         slot = maker->slot_of[event->old];
         maker->live_bytes -= event->was.size;
-        if (event->was.thread != event->thread) {
-            make_room(maker, writer);
-            put(maker, writer, script_word(SCRIPT_WAIT, slot, maker->slots[slot].filled));
-        }
+        if (event->was.thread != event->thread)
+            put_wait(maker, writer, slot);
     } else {
         slot = take_slot(maker, writer);
     }

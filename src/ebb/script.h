@@ -30,6 +30,10 @@ enum script_kind {
     SCRIPT_WIDE,    /* value: kind, and the alignment's logarithm << 8. The next word: bytes */
 };
 
+/* Of the kinds that fill a slot, or in the value of SCRIPT_WIDE: a SCRIPT_WAIT waits for it. */
+#define SCRIPT_AWAITED 8u
+#define SCRIPT_WIDE_AWAITED (1u << 31)
+
 #define SCRIPT_ALIGNED 15 /* of SCRIPT_WIDE only */
 #define SCRIPT_SLOTS_MOST (1u << 28)
 

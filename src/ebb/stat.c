@@ -81,6 +81,8 @@ static const struct figure {
     GAUGE("page_map_bytes", page_map, "address space beside that, hardly resident"),
     GAUGE("resident_bytes", resident, "of the whole process, as the kernel counts"),
     GAUGE("peak_resident_bytes", peak_resident, "the same at the most"),
+    GAUGE("peak_out_bytes", peak_out,
+          "live or cached, the most that was seen at sweeps and growth"),
     GAUGE("peak_chunk_bytes", peak_chunks, "pages of chunks in use at the most"),
     GAUGE("peak_huge_bytes", peak_huge, "huge blocks at the most"),
     GAUGE("arenas", arenas, "arenas, one per thread, reused"),
@@ -148,10 +150,11 @@ static void print_json_arena(const struct target *target, const struct stats_are
         target_thread_name(target, arena->thread_id, name, sizeof name);
     printf("%s\n    {\"thread\": %d, \"name\": ", before, arena->thread_id);
     print_string(name);
-    printf(", \"ended\": %s, \"out_bytes\": %zu, \"cached_bytes\": %zu, \"free_bytes\": %zu, "
+    printf(", \"ended\": %s, \"live_bytes\": %zu, \"out_bytes\": %zu, \"cached_bytes\": %zu, "
+           "\"free_bytes\": %zu, "
            "\"hole_bytes\": %zu, \"spans\": %zu, \"foreign_frees\": %lu}",
-           arena->orphan ? "true" : "false", arena->out, arena->cached, arena->free, arena->holes,
-           arena->spans, arena->foreign_frees);
+           arena->orphan ? "true" : "false", arena->live, arena->out, arena->cached, arena->free,
+           arena->holes, arena->spans, arena->foreign_frees);
 }
 
 static void print_json_options(const struct heap *heap)
@@ -199,34 +202,72 @@ struct total {
     pid_t pid;
     char name[32];
     struct stats stats;
+    struct stats_class classes[CLASS_END];
 };
+
+static void print_head(const char *name, const char *what, bool is_counter)
+{
+    printf("# HELP ebbmalloc_%s %s\n# TYPE ebbmalloc_%s %s\n", name, what, name,
+           is_counter ? "counter" : "gauge");
+}
+
+static void print_labels(const char *name, const struct total *total)
+{
+    printf("ebbmalloc_%s{pid=\"%d\",name=", name, (int)total->pid);
+    print_string(total->name);
+}
+
+/* The same of each size class, under labels. */
+static const struct class_figure {
+    const char *name;
+    size_t place; /* in struct stats_class */
+    const char *what;
+} class_figures[] = {
+    {"class_live_blocks", offsetof(struct stats_class, live), "live blocks of a size class"},
+    {"class_cached_blocks", offsetof(struct stats_class, cached), "free ones in caches"},
+    {"class_free_blocks", offsetof(struct stats_class, free), "free ones in spans"},
+    {"class_spans", offsetof(struct stats_class, spans), "spans of a size class"},
+    {"class_hole_bytes", offsetof(struct stats_class, holes), "given back between its live blocks"},
+};
+
+enum { CLASS_FIGURES = sizeof class_figures / sizeof *class_figures };
+
+static void print_class_figure(const struct class_figure *figure, const struct total *total)
+{
+    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++) {
+        const struct stats_class *of = &total->classes[class];
+        size_t value;
+        if (of->spans == 0)
+            continue;
+        memcpy(&value, (const char *)of + figure->place, sizeof value);
+        print_labels(figure->name, total);
+        printf(",bytes=\"%u\"} %zu\n", sizeclasses[class].size, value);
+    }
+}
 
 /* The format of text files that node_exporter collects, all processes by figure:
  * https://prometheus.io/docs/instrumenting/exposition_formats */
 static void print_prometheus(const struct total *totals, size_t count)
 {
     for (size_t i = 0; i < FIGURES && count != 0; i++) {
-        const struct figure *figure = &figures[i];
-        printf("# HELP ebbmalloc_%s %s\n# TYPE ebbmalloc_%s %s\n", figure->name, figure->what,
-               figure->name, figure->is_counter ? "counter" : "gauge");
+        print_head(figures[i].name, figures[i].what, figures[i].is_counter);
         for (size_t process = 0; process < count; process++) {
-            printf("ebbmalloc_%s{pid=\"%d\",name=", figure->name, (int)totals[process].pid);
-            print_string(totals[process].name);
+            print_labels(figures[i].name, &totals[process]);
             printf("} ");
-            print_figure(figure, &totals[process].stats);
+            print_figure(&figures[i], &totals[process].stats);
             putchar('\n');
         }
+    }
+    for (size_t i = 0; i < CLASS_FIGURES && count != 0; i++) {
+        print_head(class_figures[i].name, class_figures[i].what, false);
+        for (size_t process = 0; process < count; process++)
+            print_class_figure(&class_figures[i], &totals[process]);
     }
 }
 
 /* ---- The subcommand -------------------------------------------------------------------------- */
 
 enum form { FORM_PAGE, FORM_JSON, FORM_PROMETHEUS, FORM_WHY };
-
-static enum heap_depth depth_of(enum form form)
-{
-    return form == FORM_WHY ? HEAP_SPANS : form == FORM_PROMETHEUS ? HEAP_TOTALS : HEAP_PAGES;
-}
 
 static enum exit_status show(pid_t pid, enum form form)
 {
@@ -235,7 +276,7 @@ static enum exit_status show(pid_t pid, enum form form)
     enum exit_status status = target_open(&target, pid, false);
     if (status != EXIT_DONE)
         return status;
-    status = heap_read(&heap, &target, depth_of(form));
+    status = heap_read(&heap, &target, HEAP_SPANS);
     if (status != EXIT_DONE)
         return status;
     if (form == FORM_JSON)
@@ -260,6 +301,7 @@ static enum exit_status read_total(pid_t pid, bool silent, struct total *total)
     total->pid = pid;
     memcpy(total->name, target.name, sizeof total->name);
     total->stats = heap.stats;
+    memcpy(total->classes, heap.detail->classes, sizeof total->classes);
     heap_drop(&heap);
     return EXIT_DONE;
 }
@@ -346,8 +388,9 @@ const struct command stat_command = {
     "Reads the process's memory from outside; nothing in it is stopped or asked.\n"
     "Without an option: the page of malloc_stats, with every arena and size class.\n\n"
     "  --json        the same for programs\n"
-    "  --prometheus  the totals for node_exporter's textfile collector, of all the\n"
-    "                processes named, or of all there are when none is\n"
+    "  --prometheus  the totals, and the size classes, for node_exporter's textfile\n"
+    "                collector, of all the processes named, or of all there are when\n"
+    "                none is\n"
     "  --why         where resident memory sits that is not live, the three largest\n"
     "                places first, and what would release it\n",
     stat,

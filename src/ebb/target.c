@@ -73,22 +73,32 @@ size_t target_read_file(const struct target *target, const char *name, char *tex
     return length > 0 ? (size_t)length : 0;
 }
 
-/* Line by line: the one with the user's groups may be of any length. */
-uint64_t target_status(const struct target *target, const char *field, int base)
+/* What stands behind a field's colon in a file of that kind, for free(3); NULL: there is none. Line
+ * by line: the one with the user's groups may be of any length. */
+static char *status_line(const struct target *target, const char *name, const char *field)
 {
     char path[64], *line = NULL;
     size_t capacity = 0, length = strlen(field);
-    uint64_t value = 0;
-    snprintf(path, sizeof path, "/proc/%d/status", (int)target->pid);
+    snprintf(path, sizeof path, "/proc/%d/%s", (int)target->pid, name);
     FILE *file = fopen(path, "re");
-    while (file != NULL && getline(&line, &capacity, file) > 0)
-        if (strncmp(line, field, length) == 0 && line[length] == ':') {
-            value = strtoull(line + length + 1, NULL, base);
-            break;
-        }
-    free(line);
+    bool found = false;
+    while (file != NULL && !found && getline(&line, &capacity, file) > 0)
+        found = strncmp(line, field, length) == 0 && line[length] == ':';
+    if (found)
+        memmove(line, line + length + 1, strlen(line + length + 1) + 1);
     if (file != NULL)
         fclose(file);
+    if (found)
+        return line;
+    free(line);
+    return NULL;
+}
+
+uint64_t target_status(const struct target *target, const char *field, int base)
+{
+    char *line = status_line(target, "status", field);
+    uint64_t value = line != NULL ? strtoull(line, NULL, base) : 0;
+    free(line);
     return value;
 }
 
@@ -105,9 +115,78 @@ static void read_name(const struct target *target, const char *file, char *name,
     text_tame(name, capacity, text);
 }
 
+/* ---- Threads ----------------------------------------------------------------------------------
+ */
+
+/* A thread's id as we see it, and as it sees itself. */
+struct thread_ids {
+    int here, there;
+};
+
+/* Of one process at a time. */
+static struct {
+    pid_t pid;
+    struct thread_ids *ids; /* by the second; NULL: they are the same */
+    size_t count;
+} threads;
+
+static int compare_ids(const void *a, const void *b)
+{
+    const struct thread_ids *first = a, *second = b;
+    return (first->there > second->there) - (first->there < second->there);
+}
+
+/* The last number of the line NSpid, which has one for each namespace of process ids from ours to
+ * the thread's own; 0 when it cannot be read. */
+static int id_there(const struct target *target, int here)
+{
+    char file[64];
+    int last = 0;
+    snprintf(file, sizeof file, "task/%d/status", here);
+    char *numbers = status_line(target, file, "NSpid"), *next;
+    for (char *at = numbers; at != NULL && (last = (int)strtol(at, &next, 10), *next == '\t');)
+        at = next;
+    free(numbers);
+    return last;
+}
+
+static void read_thread_ids(const struct target *target)
+{
+    char path[64];
+    free(threads.ids);
+    threads.pid = target->pid;
+    threads.ids = NULL;
+    threads.count = 0;
+    int id = id_there(target, target->pid);
+    if (id == target->pid || id == 0)
+        return;
+    snprintf(path, sizeof path, "/proc/%d/task", (int)target->pid);
+    DIR *tasks = opendir(path);
+    for (struct dirent *entry; tasks != NULL && (entry = readdir(tasks)) != NULL;) {
+        int here = (int)strtol(entry->d_name, NULL, 10);
+        struct thread_ids *more =
+            here > 0 ? realloc(threads.ids, (threads.count + 1) * sizeof *more) : NULL;
+        if (more == NULL)
+            continue;
+        threads.ids = more;
+        more[threads.count++] = (struct thread_ids){here, id_there(target, here)};
+    }
+    if (tasks != NULL)
+        closedir(tasks);
+    if (threads.ids != NULL)
+        qsort(threads.ids, threads.count, sizeof *threads.ids, compare_ids);
+}
+
 void target_thread_name(const struct target *target, int id, char *name, size_t capacity)
 {
     char file[64];
+    if (threads.pid != target->pid)
+        read_thread_ids(target);
+    if (threads.ids != NULL) {
+        struct thread_ids key = {.there = id}, *found;
+        found = bsearch(&key, threads.ids, threads.count, sizeof key, compare_ids);
+        id = found != NULL ? found->here : 0;
+    }
     snprintf(file, sizeof file, "task/%d/comm", id);
     read_name(target, file, name, capacity);
 }

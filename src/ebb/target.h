@@ -47,7 +47,8 @@ uint64_t target_status(const struct target *target, const char *field, int base)
 /* A number of KiB out of /proc/PID/status, in bytes; 0 when it is not there. */
 size_t target_status_bytes(const struct target *target, const char *field);
 
-/* The name of one of its threads, tame; empty when there is none of that id. */
+/* The name of one of its threads, tame; empty when there is none of that id. The id is the one that
+ * the thread has for itself: in a container it may be another one than here. */
 void target_thread_name(const struct target *target, int id, char *name, size_t capacity);
 
 #endif

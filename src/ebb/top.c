@@ -1,7 +1,6 @@
 /* top.c: `ebb top`: all processes on the library that the user may look at, a line for each,
  * refreshed in place on a terminal.
  */
-#include <errno.h>
 #include <locale.h>
 #include <poll.h>
 #include <signal.h>
@@ -212,13 +211,18 @@ static void print_rows(struct rows *rows, const struct look_and_feel *feel)
 
 static struct termios saved;
 static bool taken;
-static volatile sig_atomic_t ended;
+static sigset_t outside; /* the signals that are blocked while it does not wait for a key */
+static volatile sig_atomic_t ended, suspended, resumed;
 
-/* Whoever would stop it on a terminal ends it: nothing is lost by that. */
-static void end(int number)
+/* Interrupts the wait for a key; a change of the terminal's size is no more than that. */
+static void note_signal(int number)
 {
-    (void)number;
-    ended = 1;
+    if (number == SIGTSTP)
+        suspended = 1;
+    else if (number == SIGCONT)
+        resumed = 1;
+    else if (number != SIGWINCH)
+        ended = 1;
 }
 
 static void give_terminal_back(void)
@@ -231,32 +235,65 @@ static void give_terminal_back(void)
     tcsetattr(STDIN_FILENO, TCSANOW, &saved);
 }
 
+/* Again, too, when somebody else may have had it meanwhile. */
 static void take_terminal(void)
 {
-    static const int signals[] = {SIGINT, SIGTERM, SIGQUIT, SIGHUP, SIGTSTP};
-    struct termios raw;
-    struct sigaction action = {.sa_handler = end};
-    atexit(give_terminal_back);
+    if (!taken)
+        tcgetattr(STDIN_FILENO, &saved);
     taken = true;
-    tcgetattr(STDIN_FILENO, &saved);
-    raw = saved;
+    struct termios raw = saved;
     raw.c_lflag &= (tcflag_t) ~(ICANON | ECHO);
     tcsetattr(STDIN_FILENO, TCSANOW, &raw);
-    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
-        sigaction(signals[i], &action, NULL);
     fputs("\x1b[?1049h\x1b[?25l", stdout); /* another screen, no cursor */
 }
 
+/* Whatever ends it gives the terminal back first. */
+static void watch_signals(void)
+{
+    static const int signals[] = {SIGINT, SIGTERM, SIGQUIT, SIGHUP, SIGTSTP, SIGCONT, SIGWINCH};
+    struct sigaction action = {.sa_handler = note_signal};
+    sigset_t watched;
+    sigemptyset(&watched);
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
+        sigaddset(&watched, signals[i]);
+        sigaction(signals[i], &action, NULL);
+    }
+    sigprocmask(SIG_BLOCK, &watched, &outside);
+    atexit(give_terminal_back);
+}
+
+/* Stops as any program does, and comes back when it is continued. */
+static void suspend(void)
+{
+    struct sigaction stop = {.sa_handler = SIG_DFL}, own;
+    sigset_t before;
+    give_terminal_back();
+    sigaction(SIGTSTP, &stop, &own);
+    raise(SIGTSTP);
+    sigprocmask(SIG_SETMASK, &outside, &before); /* here */
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    sigaction(SIGTSTP, &own, NULL);
+    suspended = 0;
+    resumed = 1;
+}
+
 /* Until the next look is due; a key may change the order, which shows at once, or end it all. */
-static bool wait_for_key(int milliseconds)
+static bool wait_for_key(uint64_t milliseconds)
 {
     struct pollfd keys = {STDIN_FILENO, POLLIN, 0};
+    struct timespec limit = {(time_t)(milliseconds / 1000), (long)(milliseconds % 1000) * 1000000};
     char key;
-    if (poll(&keys, 1, milliseconds) <= 0)
+    int ready = ppoll(&keys, 1, &limit, &outside);
+    if (suspended)
+        suspend();
+    if (resumed) {
+        resumed = 0;
+        take_terminal();
+    }
+    if (ready <= 0)
         return true;
-    ssize_t length = read(STDIN_FILENO, &key, 1);
-    if (length != 1) /* a terminal that is no more, unless a signal came */
-        return length < 0 && errno == EINTR;
+    if (read(STDIN_FILENO, &key, 1) != 1) /* a terminal that is no more */
+        return false;
     for (int i = 0; i < COLUMNS; i++)
         if (columns[i].key == key)
             sort_by = (enum sort)i;
@@ -273,6 +310,7 @@ static void refresh(uint64_t every_ms, unsigned long count, struct look_and_feel
 {
     struct rows before = {NULL, 0, 0}, rows;
     bool goes_on = true;
+    watch_signals();
     take_terminal();
     for (unsigned long i = 0; goes_on && !ended && (count == 0 || i < count); i++) {
         rows = look(&before);
@@ -288,7 +326,7 @@ static void refresh(uint64_t every_ms, unsigned long count, struct look_and_feel
             now = os_now_us() / 1000;
             if (now >= due)
                 break;
-            goes_on = wait_for_key((int)(due - now));
+            goes_on = wait_for_key(due - now);
         }
     }
     give_terminal_back();

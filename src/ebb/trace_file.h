@@ -10,6 +10,7 @@
 #define EBB_TRACE_FILE_H
 
 #include "record/format.h"
+#include "table.h"
 
 struct trace_block {
     uint64_t size;      /* bytes, as asked for */
@@ -34,7 +35,6 @@ struct trace_event {
 
 struct trace_thread;
 struct trace_chunk_place;
-struct trace_slot;
 
 struct trace_file {
     unsigned char *bytes;
@@ -56,8 +56,9 @@ struct trace_file {
     struct trace_chunk_place *chunk;
     uint32_t chunks;
     struct trace_order *order;
-    size_t waiting;
-    uint64_t turn, progress;
+    size_t waiting;               /* threads in the order */
+    uint32_t parked, last_parked; /* threads that wait for a block, plus 1 */
+    uint64_t turn;
     struct trace_live *live;
     size_t live_capacity, live_count;
     struct trace_block *block;
@@ -81,11 +82,5 @@ void trace_close(struct trace_file *file);
 
 /* The command, with spaces between its words and without what cannot be printed. Returns buffer. */
 const char *trace_command(const struct trace_file *file, char *buffer, size_t capacity);
-
-/* Memory for tables: zero, by mmap and shared, so that it is counted neither among what malloc
- * holds nor as anonymous memory. Ends the program with a line when there is none. */
-void *table_map(size_t bytes);
-void *table_grow(void *table, size_t old_bytes, size_t bytes);
-void table_unmap(void *table, size_t bytes);
 
 #endif

@@ -80,12 +80,12 @@ static inline int64_t trace_unzigzag(uint64_t value)
 
 /* Writes eight bytes beyond what it returns, at most. Without a branch: there is no telling which
  * length comes next. */
-static inline unsigned char *trace_put_field(unsigned char *at, enum trace_kind kind,
-                                             uint64_t value)
+static always_inline unsigned char *trace_put_field(unsigned char *at, enum trace_kind kind,
+                                                    uint64_t value)
 {
     static const unsigned char lengths[5] = {1, 2, 3, 4, 9}; /* 1 + trace_field_bytes */
     unsigned row =
-        (value >= TRACE_FIELD_INLINE) + (value >> 8 != 0) + (value >> 16 != 0) + (value >> 24 != 0);
+        (value > TRACE_FIELD_INLINE - 1) + (value > 0xff) + (value > 0xffff) + (value > 0xffffff);
     unsigned field = TRACE_FIELD_INLINE - 1 + row;
     field = row == 0 ? (unsigned)value : field;
     *at = (unsigned char)(kind << 5 | field);

@@ -150,28 +150,32 @@ static inline void leave(void)
 }
 
 /* The stream to write to, and afterwards. */
-static inline struct stream *open_stream(void)
+static cold struct stream *open_first(void)
 {
-    struct stream *stream = recorder_self.stream;
-    if (likely(stream != NULL))
-        return stream;
-    stream = join();
+    struct stream *stream = join();
     return stream != NULL ? stream : stream_lock_shared();
 }
 
-static inline void close_stream(struct stream *stream, unsigned char *end)
+static cold void close_first(struct stream *stream)
 {
-    stream_wrote(stream, end);
-    if (unlikely(stream->number == stream_first))
+    if (stream->number == stream_first)
         stream_unlock_shared();
 }
 
-/* ---- Writing operations ---------------------------------------------------------------------- */
-
-static inline uint64_t number_of(const struct stream *stream, uint64_t index)
+/* own: the thread's, which it has in all but its first operation and its last ones. */
+static inline struct stream *open_stream(struct stream *own)
 {
-    return (uint64_t)(stream->number + 1) << TRACE_INDEX_BITS | index;
+    return likely(own != NULL) ? own : open_first();
 }
+
+static inline void close_stream(struct stream *own, struct stream *stream, unsigned char *end)
+{
+    stream_wrote(stream, end);
+    if (unlikely(own == NULL))
+        close_first(stream);
+}
+
+/* ---- Writing operations ---------------------------------------------------------------------- */
 
 /* Who got a block, and as its how manieth. */
 static inline uint32_t thread_of(uint64_t number)
@@ -184,12 +188,21 @@ static inline uint64_t index_of(uint64_t number)
     return number & (((uint64_t)1 << TRACE_INDEX_BITS) - 1);
 }
 
-/* Taken from the map; 0 also for a block from before a fork. */
-static inline uint64_t take(const void *block)
+static inline bool is_own(const struct stream *stream, uint64_t number)
+{
+    return (stream->next_block ^ number) >> TRACE_INDEX_BITS == 0;
+}
+
+/* 0, or a block from before a fork: of neither is there anything to say. */
+static inline bool is_unknown(uint64_t number)
+{
+    return number == 0 || thread_of(number) < stream_first;
+}
+
+static inline uint64_t take_known(const void *block)
 {
     uint64_t number = blocks_take(block);
-    uint32_t thread = thread_of(number);
-    return number == 0 || thread < stream_first ? 0 : number;
+    return is_unknown(number) ? 0 : number;
 }
 
 static inline unsigned char *put_size(struct stream *stream, unsigned char *at,
@@ -213,68 +226,65 @@ static inline int64_t step_to(struct stream *stream, uint64_t index)
     return step;
 }
 
-static inline void note_alloc(enum trace_kind kind, size_t size, const void *block)
+/* This one and note_free are most of what recording costs: part of the calls that they serve. */
+static always_inline void note_alloc(enum trace_kind kind, size_t size, const void *block)
 {
-    struct stream *stream = open_stream();
+    struct stream *own = recorder_self.stream, *stream = open_stream(own);
     unsigned char *at = stream_place(stream);
-    if (likely(blocks_note(block, number_of(stream, stream->count)))) {
-        stream->count++;
+    if (likely(blocks_note(block, stream->next_block))) {
+        stream->next_block++;
         at = put_size(stream, at, kind, size);
     }
-    close_stream(stream, at);
+    close_stream(own, stream, at);
 }
 
 static inline void note_aligned(size_t alignment, size_t size, const void *block)
 {
-    struct stream *stream = open_stream();
+    struct stream *own = recorder_self.stream, *stream = open_stream(own);
     unsigned char *at = stream_place(stream);
-    if (likely(blocks_note(block, number_of(stream, stream->count)))) {
-        stream->count++;
+    if (likely(blocks_note(block, stream->next_block))) {
+        stream->next_block++;
         at = put_size(stream, at, TRACE_ALIGNED, size);
         *at++ = (unsigned char)(alignment > 1 ? 63 - __builtin_clzll(alignment) : 0);
     }
-    close_stream(stream, at);
+    close_stream(own, stream, at);
 }
 
 /* number: of the block that is given back. */
-static inline void put_free(uint64_t number)
+static always_inline void put_free(uint64_t number)
 {
-    struct stream *stream = open_stream();
+    struct stream *own = recorder_self.stream, *stream = open_stream(own);
     unsigned char *at = stream_place(stream);
-    if (likely(thread_of(number) == stream->number)) {
-        at = trace_put_field(at, TRACE_FREE, stream->count - 1 - index_of(number));
-    } else {
+    if (likely(is_own(stream, number))) {
+        at = trace_put_field(at, TRACE_FREE, stream->next_block - 1 - number);
+    } else if (!is_unknown(number)) {
         at = trace_put_field(at, TRACE_FREE_OTHER, thread_in_file(thread_of(number)));
         at = trace_put_number(at, trace_zigzag(step_to(stream, index_of(number))));
     }
-    close_stream(stream, at);
+    close_stream(own, stream, at);
 }
 
-static inline void note_free(const void *block)
+static always_inline void note_free(const void *block)
 {
-    uint64_t number = take(block);
-    if (likely(number != 0))
-        put_free(number);
+    put_free(blocks_take(block));
 }
 
 /* number: the old block's. */
 static void note_realloc(uint64_t number, size_t size, const void *block)
 {
-    struct stream *stream = open_stream();
+    struct stream *own = recorder_self.stream, *stream = open_stream(own);
     unsigned char *at = stream_place(stream);
-    uint64_t new_number = number_of(stream, stream->count);
-    bool is_own = thread_of(number) == stream->number;
-    if (likely(blocks_note(block, new_number))) {
+    if (likely(blocks_note(block, stream->next_block))) {
         at = put_size(stream, at, TRACE_REALLOC, size);
-        if (is_own) {
-            at = trace_put_number(at, (stream->count - 1 - index_of(number)) << 1);
+        if (is_own(stream, number)) {
+            at = trace_put_number(at, (stream->next_block - 1 - number) << 1);
         } else {
             at = trace_put_number(at, (uint64_t)thread_in_file(thread_of(number)) << 1 | 1);
             at = trace_put_number(at, trace_zigzag(step_to(stream, index_of(number))));
         }
-        stream->count++;
+        stream->next_block++;
     }
-    close_stream(stream, at);
+    close_stream(own, stream, at);
 }
 
 /* ---- malloc and its family ------------------------------------------------------------------- */
@@ -382,7 +392,7 @@ EXPORT void *realloc(void *pointer, size_t size)
         return early_alloc(size);
     if (unlikely(!enter()))
         return next.realloc(pointer, size);
-    uint64_t number = pointer != NULL ? take(pointer) : 0;
+    uint64_t number = pointer != NULL ? take_known(pointer) : 0;
     void *block = next.realloc(pointer, size);
     note_result(number, pointer, size, block);
     leave();
@@ -399,7 +409,7 @@ EXPORT void *reallocarray(void *pointer, size_t count, size_t size)
     }
     if (unlikely(!enter()))
         return next.reallocarray(pointer, count, size);
-    uint64_t number = pointer != NULL ? take(pointer) : 0;
+    uint64_t number = pointer != NULL ? take_known(pointer) : 0;
     void *block = next.reallocarray(pointer, count, size);
     size_t bytes; /* one that wraps failed, and freed nothing */
     note_result(number, pointer, __builtin_mul_overflow(count, size, &bytes) ? 1 : bytes, block);

@@ -223,7 +223,8 @@ static void save_own(struct stream *stream)
 
 static void reset(struct stream *stream, uint32_t number)
 {
-    stream->count = stream->size = stream->other_index = 0;
+    stream->next_block = stream_number(number, 0);
+    stream->size = stream->other_index = 0;
     stream->number = number;
     stream->tick = 0;
     stream->until_look = 1;

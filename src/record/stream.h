@@ -25,7 +25,7 @@
 
 struct stream {
     unsigned char *_Atomic at; /* the next byte to write; up to it, operations are whole */
-    uint64_t count;            /* blocks got */
+    uint64_t next_block;       /* the number of the next one that is got (stream_number) */
     uint64_t size;             /* the last one's … */
     uint64_t other_index;      /* … and the index of the last block of another thread's */
     uint32_t number;
@@ -39,6 +39,12 @@ struct stream {
     struct stream *next;             /* in the list of all; written once */
     unsigned char buffer[STREAM_BYTES];
 };
+
+/* A block's number: never 0. */
+static inline uint64_t stream_number(uint32_t thread, uint64_t index)
+{
+    return (uint64_t)(thread + 1) << TRACE_INDEX_BITS | index;
+}
 
 /* The calling thread's. */
 struct recorder {

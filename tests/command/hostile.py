@@ -45,15 +45,21 @@ def limit():
     resource.setrlimit(resource.RLIMIT_CPU, (10, 10))
 
 
+WAYS = (("stat", "--why"), ("map", "-o", picture), ("stat", "--json"))
+
+
 def look(what):
     """Now with one subcommand, now with another."""
     global looks
     looks += 1
-    arguments = (("stat", "--why"), ("map", "-o", picture), ("stat", "--json"))[looks % 3]
-    done = subprocess.run([ebb, *arguments, str(pid)], capture_output=True, timeout=60,
+    return look_by(WAYS[looks % len(WAYS)], what)
+
+
+def look_by(way, what):
+    done = subprocess.run([ebb, *way, str(pid)], capture_output=True, timeout=60,
                           preexec_fn=limit)
     if done.returncode not in (0, 3, 6) or done.stderr.count(b"\n") > 1:
-        print(f"{what}: exit status {done.returncode}: {done.stderr.decode()}")
+        print(f"{way}: {what}: exit status {done.returncode}: {done.stderr.decode()}")
         sys.exit(1)
     return done.returncode
 
@@ -64,6 +70,35 @@ def spoil(name, at, values):
         os.pwrite(memory, WORD.pack(value & (1 << 64) - 1), at)
         look(f"{name} at {at:#x} = {value:#x}")
         os.pwrite(memory, kept, at)
+
+
+def make_endless(name, head, offset):
+    """A list whose records lie 8 bytes apart, each inside the one before: as many as there are words
+    in 4 MiB, and then from the start again."""
+    size, kept, block = 4 << 20, read(head, 8), word(first_huge)
+    text = b"".join(WORD.pack(block + (at + 8) % size) for at in range(0, size, 8))
+    kept_block = read(block + offset, size)
+    os.pwrite(memory, text, block + offset)
+    os.pwrite(memory, WORD.pack(block), head)
+    for way in (*WAYS, ("stat", "--prometheus"), ("stat",)):
+        look_by(way, f"an endless list of {name}")
+    os.pwrite(memory, kept, head)
+    os.pwrite(memory, kept_block, block + offset)
+
+
+def next_of_arenas():
+    """Where in an arena the next one is: what leads to the last one, with none behind it. There are
+    as many as threads, and one more."""
+    for offset in range(0, 65536, 8):
+        at, steps = arena, 0
+        try:
+            while at != 0 and steps < 3:
+                at, steps = word(at + offset), steps + 1
+        except (OSError, OverflowError, struct.error):
+            continue
+        if at == 0 and steps == 3:
+            return offset
+    raise SystemExit("no list of arenas")
 
 
 random.seed(7)
@@ -86,6 +121,9 @@ places += [("huge block", first_huge + at) for at in range(0, 64, 8)]
 for name, at in places:
     spoil(name, at & ~7, (0, 1, at, root, arena, chunk, first_huge, 1 << 47, (1 << 64) - 8,
                           random.getrandbits(64)))
+make_endless("arenas", word(root + 40), next_of_arenas())
+make_endless("chunks", word(root + 48), 16)
+make_endless("huge blocks", huge + 8, 48)
 # At last a few thousand words at once, as if somebody had written over them.
 for _ in range(20):
     block = random.choice((arena, chunk))

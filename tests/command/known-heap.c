@@ -2,7 +2,10 @@
  * nothing of these sizes. With an argument it says "ready" and waits, to be looked at; its second
  * thread has blocks of its own by then. With "large" it is another heap: 500 threads with 4 GiB of
  * small blocks, most of them never touched, so that any machine can hold it. With "forks" it forks
- * right after each of many SIGUSR2, and the children allocate.
+ * right after each of many SIGUSR2, and the children allocate. With "tide" it holds 64 MiB once, of
+ * small blocks, aligned and huge ones, and then a sixteenth of that. With "family" it frees 39 MB,
+ * forks when SIGUSR1 comes, and sleeps; the child allocates, says "ready" and its id, and sleeps.
+ * With "forks on" it has a heap that does not change, and children, one after the other, for ever.
  */
 #include <malloc.h>
 #include <pthread.h>
@@ -76,6 +79,65 @@ static int hold_much(void)
         pause();
 }
 
+#define TIDE_BLOCKS 32768
+
+static int rise_and_fall(void)
+{
+    static char *blocks[TIDE_BLOCKS];
+    void *aligned[8];
+    for (int i = 0; i < TIDE_BLOCKS; i++)
+        blocks[i] = malloc(1024);
+    for (int i = 0; i < 8; i++)
+        if (posix_memalign(&aligned[i], 1 << 20, 2 << 20) != 0)
+            return 1;
+    char *huge = malloc(16 << 20);
+    for (int i = 0; i < TIDE_BLOCKS; i++)
+        if (i % 8 != 0)
+            free(blocks[i]);
+    for (int i = 0; i < 8; i++)
+        free(aligned[i]);
+    free(huge);
+    return 0;
+}
+
+static int fork_for_ever(void)
+{
+    hold(3000, 1000, 0);
+    hold(700, 5000, 3000);
+    if (write(STDOUT_FILENO, "ready\n", 6) != 6)
+        return 1;
+    for (;;) {
+        pid_t child = fork();
+        if (child == 0) {
+            hold(700, 20, 10);
+            _exit(0);
+        }
+        if (child < 0 || waitpid(child, NULL, 0) != child)
+            return 1;
+    }
+}
+
+static int fork_when_told(void)
+{
+    char line[32];
+    int number;
+    sigset_t awaited;
+    sigemptyset(&awaited);
+    sigaddset(&awaited, SIGUSR1);
+    sigprocmask(SIG_BLOCK, &awaited, NULL);
+    hold(3000, 13000, 13000);
+    if (write(STDOUT_FILENO, "ready\n", 6) != 6 || sigwait(&awaited, &number) != 0)
+        return 1;
+    if (fork() == 0) {
+        hold(500, 5000, 0);
+        int length = snprintf(line, sizeof line, "ready %d\n", (int)getpid());
+        if (write(STDOUT_FILENO, line, (size_t)length) != length)
+            return 1;
+    }
+    for (;;)
+        pause();
+}
+
 #define FORKS 8000
 
 /* A child that finds a lock held by a thread that it does not have waits for ever. */
@@ -109,6 +171,12 @@ int main(int argc, char **argv)
         return hold_much();
     if (argc > 1 && strcmp(argv[1], "forks") == 0)
         return fork_after_signals();
+    if (argc > 1 && strcmp(argv[1], "forks on") == 0)
+        return fork_for_ever();
+    if (argc > 1 && strcmp(argv[1], "family") == 0)
+        return fork_when_told();
+    if (argc > 1 && strcmp(argv[1], "tide") == 0)
+        return rise_and_fall();
     hold(3000, 1000, 0);
     hold(700, 5000, 3000);
     hold(100 * 1024, 30, 0);

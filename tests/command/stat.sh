@@ -9,7 +9,7 @@ unset "${!EBBMALLOC_@}" LD_PRELOAD
 ebb=$EBB_CMD
 heap=$EBB_BUILDDIR/tests/command/known-heap
 started=()
-trap 'kill "${started[@]}" 2>/dev/null || true; rm -rf "$scratch"' EXIT
+trap 'kill -9 "${started[@]}" 2>/dev/null || true; rm -rf "$scratch"' EXIT
 mkfifo "$scratch/fifo"
 
 # start NAME=VALUE…: the known heap, waiting; $pid is it.
@@ -39,14 +39,19 @@ assert sum(c["free"] for c in told["classes"]) == told["free_blocks"]
 assert sum(a["spans"] for a in told["arena_list"]) == told["spans"]
 out = sum(a["out_bytes"] for a in told["arena_list"])
 aligned = 224 << 10
+live_by_arena = sum(a["live_bytes"] for a in told["arena_list"])
+assert live_by_arena == small + told["live_large_bytes"] - aligned, live_by_arena
 assert out == small + told["live_large_bytes"] - aligned + told["cached_bytes"]
 threads = {a["name"]: a for a in told["arena_list"]}
 assert threads["known thread"]["thread"] != int(sys.argv[2])
 assert threads["known-heap"]["thread"] == int(sys.argv[2])
+# 2,000 blocks of 1,408 bytes and the table of 16 KiB; libc has got little for it.
+assert 0 <= threads["known thread"]["live_bytes"] - (2000 * 1408 + (16 << 10)) < 4096
 assert told["threads"] == 2 and told["damaged_records"] == 0
 live = told["live_small_bytes"] + told["live_large_bytes"] + told["live_huge_bytes"]
 resident = live + sum(told[f"{what}_bytes"] for what in
     ("cached", "free_span", "dirty", "lazy", "kept_huge"))
+assert told["peak_out_bytes"] == live + told["cached_bytes"] # it has only grown
 assert told["mapped_bytes"] == resident + told["hole_bytes"] + told["clean_bytes"] \
     + told["metadata_bytes"] + told["metadata_spare_bytes"]
 # The program has touched all that it holds; what it never took out of a span need not be touched.
@@ -84,9 +89,10 @@ prometheus_text_can_be_collected() {
     start EBBMALLOC_PURGE_SCHEDULE=manual
     local one=$pid
     start EBBMALLOC_PURGE_SCHEDULE=manual
+    "$ebb" stat --json "$pid" >"$scratch/json"
     expect_run 0 "$ebb" stat --prometheus "$one" "$pid"
-    python3 - "$scratch/out" "$one" "$pid" <<'END'
-import re, sys
+    python3 - "$scratch/out" "$scratch/json" "$one" "$pid" <<'END'
+import json, re, sys
 seen, types, last = {}, {}, None
 for line in open(sys.argv[1]):
     if line.startswith("#"):
@@ -97,13 +103,22 @@ for line in open(sys.argv[1]):
             types[name] = rest.strip()
             assert (types[name] == "counter") == name.endswith("_total"), name
         continue
-    name, pid, value = re.fullmatch(
-        r'([a-z_]+)\{pid="(\d+)",name="known-heap"\} ([0-9.]+)\n', line).groups()
-    assert name in types and (name, pid) not in seen
-    assert last in (None, name) or name not in {n for n, _ in seen}, "samples of one figure together"
-    seen[name, pid], last = float(value), name
-for pid in sys.argv[2:]:
-    assert seen["ebbmalloc_live_huge_bytes", pid] == 15 << 20
+    name, pid, size, value = re.fullmatch(
+        r'([a-z_]+)\{pid="(\d+)",name="known-heap"(?:,bytes="(\d+)")?\} ([0-9.]+)\n', line).groups()
+    assert name in types and (name, pid, size) not in seen
+    assert last in (None, name) or name not in {n for n, _, _ in seen}, "a figure's samples together"
+    assert (size is not None) == name.startswith("ebbmalloc_class_"), line
+    seen[name, pid, size], last = float(value), name
+told = json.load(open(sys.argv[2]))
+for pid in sys.argv[3:]:
+    assert seen["ebbmalloc_live_huge_bytes", pid, None] == 15 << 20
+    spans = [size for name, of, size in seen if (name, of) == ("ebbmalloc_class_spans", pid)]
+    assert len(spans) == len(told["classes"]) > 5
+    for of in told["classes"]:
+        for figure in ("live", "cached", "free", "spans", "hole_bytes"):
+            name = figure + ("_blocks" if figure in ("live", "cached", "free") else "")
+            sample = seen[f"ebbmalloc_class_{name}", pid, str(of["bytes"])]
+            assert sample == of[figure], (of, figure, sample)
 END
     # All that are on the library; those that are not are passed over in silence.
     expect_run 0 "$ebb" stat --prometheus
@@ -239,6 +254,64 @@ os.execve(sys.argv[2], sys.argv[2:], dict(os.environ, LD_PRELOAD=sys.argv[1]))' 
 told = json.load(open(sys.argv[1]))
 assert told["resident_bytes"] > 15 << 20 and told["threads"] >= 2, told
 assert told["damaged_records"] == 0' "$scratch/out"
+}
+
+# Its threads know themselves by other ids than we see.
+threads_of_a_container_have_names() {
+    if ! unshare -pf --mount-proc true 2>/dev/null; then
+        echo "no process ids of its own to be had: a container not tested"
+        return
+    fi
+    EBBMALLOC_PURGE_SCHEDULE=manual unshare -pf --mount-proc --kill-child \
+        env LD_PRELOAD="$EBB_LIB" "$heap" waits >"$scratch/fifo" &
+    started+=($!)
+    read -r _ <"$scratch/fifo"
+    pid=$(tr -d ' ' <"/proc/$!/task/$!/children")
+    expect_run 0 "$ebb" stat --json "$pid"
+    python3 - "$scratch/out" <<'END'
+import json, sys
+told = json.load(open(sys.argv[1]))
+assert {a["name"]: a["thread"] for a in told["arena_list"] if a["thread"]} == \
+    {"known-heap": 1, "known thread": 2}, told["arena_list"]
+END
+    expect_run 0 "$ebb" stat "$pid"
+    grep -q '^ *2 known thread ' "$scratch/out" || fail "no name: $out"
+}
+
+# A fork closes all caches and holds all locks; none of that shows. Children are told as well, or end
+# meanwhile.
+forks_do_not_show() {
+    env LD_PRELOAD="$EBB_LIB" EBBMALLOC_PURGE_SCHEDULE=manual "$heap" "forks on" >"$scratch/fifo" &
+    pid=$!
+    started+=("$pid")
+    read -r _ <"$scratch/fifo"
+    python3 - "$ebb" "$pid" <<'END'
+import json, subprocess, sys
+def look(pid):
+    return subprocess.run([sys.argv[1], "stat", "--json", str(pid)], capture_output=True, text=True)
+first, children = json.loads(look(sys.argv[2]).stdout), 0
+blocks = {c["bytes"]: c["live"] for c in first["classes"]}
+assert blocks[3072] == 1000 and blocks[704] == 2000, blocks
+keys = [key for key in first if key.startswith(("live_", "cached_", "free_", "arenas", "spans"))]
+for i in range(1000):
+    done = look(sys.argv[2])
+    assert done.returncode == 0 and done.stderr == "", (done.returncode, done.stderr)
+    told = json.loads(done.stdout)
+    assert told["damaged_records"] == 0, told["damaged_records"]
+    assert told["classes"] == first["classes"], (i, told["classes"], first["classes"])
+    assert all(told[key] == first[key] for key in keys), [(k, told[k], first[k]) for k in keys]
+    if i % 4 == 0:
+        child = open(f"/proc/{sys.argv[2]}/task/{sys.argv[2]}/children").read().strip()
+        done = look(child) if child else None
+        if done is None or done.returncode != 0:
+            assert done is None or done.returncode == 3 and done.stderr.count("\n") == 1, done
+            continue
+        children += 1
+        live = {c["bytes"]: c["live"] for c in json.loads(done.stdout)["classes"]}
+        assert live[3072] == 1000 and 2000 <= live[704] <= 2020, live
+print(children, "children told")
+END
+    kill -9 "$pid"
 }
 
 # A process that dies midway, again and again: a page or one line, never a fault.

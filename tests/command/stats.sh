@@ -53,6 +53,22 @@ parts_make_the_whole() {
         fail "the classes do not make the totals of live and free"
 }
 
+# Looks at growth see all but a thirty-second of it; sweeps, where the purger makes them, no more
+# than there is.
+the_peak_of_what_was_live_is_told() {
+    local most=$((64 << 10)) schedule seen
+    for schedule in manual idle; do
+        expect_run 0 env LD_PRELOAD="$EBB_LIB" EBBMALLOC_PURGE_SCHEDULE=$schedule \
+            EBBMALLOC_STATS=exit "$heap" tide
+        page=$err
+        seen=$(kib 'live or cached')
+        # shellcheck disable=SC2015 # both must hold
+        [ "$seen" -ge $((most - most / 32 - 2048)) ] && [ "$seen" -le $((most + 512)) ] ||
+            fail "$schedule: of $most KiB, $seen were seen"
+        [ "$(kib 'live, small blocks')" -lt $((most / 8)) ] || fail "it was still live at the end"
+    done
+}
+
 a_signal_wakes_a_sleeper_who_tells_his_threads() {
     local pid waited=0
     mkfifo "$scratch/fifo"
@@ -186,6 +202,9 @@ assert sum(int(c.get("free")) for c in classes) == number("blocks", "free")
 assert sum(int(a.get("spans")) for a in root.find("arenas")) == number("arenas", "spans")
 out = sum(int(a.get("out")) for a in root.find("arenas"))
 assert out >= small + number("free", "cached")
+live = sum(int(a.get("live")) for a in root.find("arenas"))
+own = sum(int(a.get("cached")) for a in root.find("arenas"))
+assert live == out - own, (live, out, own)
 END
 }
 

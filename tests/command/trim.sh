@@ -118,6 +118,30 @@ END
     grep -q '^ebbmalloc_sweeps_total.* 0$' "$scratch/out" || fail "it was trimmed when it woke"
 }
 
+# It was the parent who was asked: the child, which has the request in its memory, does not answer.
+a_child_does_not_answer_for_its_parent() {
+    local child asked status=0
+    end
+    env LD_PRELOAD="$EBB_LIB" EBBMALLOC_PURGE_SCHEDULE=manual \
+        "$EBB_BUILDDIR/tests/command/known-heap" family >"$scratch/fifo" &
+    pid=$!
+    exec 3<"$scratch/fifo"
+    read -r _ <&3
+    "$ebb" trim --wait 3 "$pid" >"$scratch/asked" 2>&1 &
+    asked=$!
+    sleep 1
+    kill -USR1 "$pid"
+    read -r -t 20 _ child <&3 || fail "the child hangs"
+    exec 3<&-
+    "$ebb" stat --prometheus "$child" >"$scratch/child"
+    kill "$child"
+    grep -q '^ebbmalloc_sweeps_total.* 0$' "$scratch/child" || fail "the child swept"
+    wait "$asked" || status=$?
+    expect "status of ebb trim" "$status" 7
+    expect_run 0 "$ebb" stat --prometheus "$pid"
+    grep -q '^ebbmalloc_sweeps_total.* 0$' "$scratch/out" || fail "the parent swept in its sleep"
+}
+
 top_lists_them() {
     start EBBMALLOC_PURGE_SCHEDULE=manual
     expect_run 0 "$ebb" top
@@ -174,6 +198,10 @@ status, text = run({"TERM": "xterm", "NO_COLOR": "1"}, [b"\x03"])
 assert status == 0 and "\x1b[1m" not in text and "\x1b[31m" not in text and "\x1b[32m" not in text
 assert text.count("\x1b[?1049l") == 1
 END
+}
+
+top_is_stopped_and_continued() {
+    python3 "$EBB_SRCDIR/tests/command/terminal.py" "$ebb" || fail "top misbehaves as a job"
 }
 
 trim_refuses_what_it_does_not_understand() {

@@ -10,7 +10,8 @@ for how in 3 '4 t'; do
     "$EBB_CMD" record -o "$work/seed-${how// /}" --malloc system "$calls" $how || exit 1
 done
 
-sources=("$source/src/ebb/trace_file.c" "$source/tests/fuzz/trace-reader.c")
+reader=("$source/src/ebb/trace_file.c" "$source/src/ebb/trace_order.c" "$source/src/ebb/table.c")
+sources=("${reader[@]}" "$source/tests/fuzz/trace-reader.c")
 flags=(-std=gnu11 -D_GNU_SOURCE= -g -O1 "-I$source/src")
 sanitizers='-fsanitize=address,undefined -fno-sanitize-recover=all'
 # shellcheck disable=SC2086 # words are what is wanted

@@ -34,5 +34,5 @@ traces_tests = \
 	tests/traces/replay.sh
 
 TESTS += $(traces_tests)
-EXTRA_DIST += $(traces_tests) $(kept_traces) tests/traces/states.c
+EXTRA_DIST += $(traces_tests) $(kept_traces) tests/traces/chain.py tests/traces/states.c
 dist_noinst_SCRIPTS += tests/traces/make

@@ -61,6 +61,20 @@ measures_and_compares() {
         fail "system: peak/live is ${row[6]}"
 }
 
+# What waits costs nothing meanwhile: processor seconds that grow with the square of the threads would
+# not do.
+thousands_of_threads_may_wait_for_each_other() {
+    command -v python3 >/dev/null || { echo "no python3: no trace of a chain" && return; }
+    python3 "$EBB_SRCDIR/tests/traces/chain.py" 16000 "$scratch/chain"
+    (ulimit -t 3 && expect_run 0 "$ebb" trace "$scratch/chain") || fail "read in more than 3 s"
+    python3 "$EBB_SRCDIR/tests/traces/chain.py" 8000 "$scratch/chain"
+    (
+        ulimit -t 4
+        expect_run 0 "$ebb" replay --verify "$scratch/chain"
+        expect "stdout" "$out" '15999 operations of 8000 threads: every byte *'
+    ) || fail "played in more than 4 s"
+}
+
 replays_up_to_a_cut() {
     local whole
     whole=$(wc -c <"$threads")

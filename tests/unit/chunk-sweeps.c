@@ -10,30 +10,6 @@
 #include "options.h"
 #include "purge.h"
 
-static int start(void **state)
-{
-    (void)state;
-    os_init();
-    options_init();
-    return 0;
-}
-
-static struct chunk_totals totals(void)
-{
-    struct chunk_totals totals;
-    chunk_count(&totals);
-    return totals;
-}
-
-static int no_chunks(void **state)
-{
-    (void)state;
-    options.advice = ADVICE_DONTNEED;
-    options.schedule = SCHEDULE_IDLE;
-    chunk_sweep(SWEEP_ALL, 0);
-    return totals().mapped_bytes == 0 ? 0 : -1;
-}
-
 static struct run take(size_t pages)
 {
     struct run run;
@@ -109,7 +85,7 @@ static void on_the_schedule_immediate_pages_are_clean_when_they_are_free(void **
     give(&run);
     assert_int_equal(resident_in(run.start, bytes_of(&run)), 0);
     assert_int_equal(purge_bytes() - purged, bytes_of(&run));
-    assert_int_equal(totals().dirty_bytes, 0);
+    assert_int_equal(chunk_totals().dirty_bytes, 0);
     assert_false(chunk_any_dirty());
     struct run again = take(8);
     assert_ptr_equal(again.start, run.start);
@@ -128,7 +104,7 @@ static void what_the_kernel_refuses_to_take_at_once_stays_dirty(void **state)
     give(&run);
     refuse_none();
     assert_int_equal(refused_count(), 1);
-    assert_int_equal(totals().dirty_bytes, bytes_of(&run));
+    assert_int_equal(chunk_totals().dirty_bytes, bytes_of(&run));
     struct run again = take(8);
     assert_ptr_equal(again.start, run.start);
     assert_false(again.zero);
@@ -154,10 +130,10 @@ static struct {
 static _Noreturn void go_on_in_child(void)
 {
     struct run run;
-    require(totals().free_bytes == fork_plan.free_bytes - IN_HAND * PAGE_SIZE);
+    require(chunk_totals().free_bytes == fork_plan.free_bytes - IN_HAND * PAGE_SIZE);
     require(chunk_any_dirty());
     chunk_sweep(SWEEP_ALL, 1);
-    require(totals().free_bytes == fork_plan.free_bytes);
+    require(chunk_totals().free_bytes == fork_plan.free_bytes);
     require(!chunk_any_dirty());
     for (size_t i = 0; i < 2; i++) {
         require(chunk_take(IN_HAND, 1, &run));
@@ -194,13 +170,13 @@ static void check_fork_in_sweep(enum sweep_kind kind, unsigned fork_at)
     fork_plan.fork_at = fork_at;
     fork_plan.purges = 0;
     fork_plan.base = runs[0].chunk->base;
-    fork_plan.free_bytes = totals().free_bytes;
+    fork_plan.free_bytes = chunk_totals().free_bytes;
     assert_int_equal(runs[0].first, 0);
     os_refuse = fork_at_purge;
     assert_int_equal(chunk_sweep(kind, 1), 2 * IN_HAND * PAGE_SIZE);
     refuse_none();
     assert_int_equal(fork_plan.purges, 2);
-    assert_int_equal(totals().free_bytes, fork_plan.free_bytes);
+    assert_int_equal(chunk_totals().free_bytes, fork_plan.free_bytes);
     assert_false(chunk_any_dirty());
     for (size_t i = 0; i < 5; i += 2)
         give(&runs[i]);
@@ -226,5 +202,5 @@ int main(void)
         TEST(what_the_kernel_refuses_to_take_at_once_stays_dirty),
         TEST(a_fork_in_the_middle_of_a_sweep_loses_no_pages_to_the_child),
     };
-    return cmocka_run_group_tests_name("chunk-sweeps", tests, start, NULL);
+    return cmocka_run_group_tests_name("chunk-sweeps", tests, start_library, NULL);
 }

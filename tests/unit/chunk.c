@@ -16,36 +16,6 @@ enum { COMMIT_STEP = 64 };
 
 enum { SWEEP_KINDS = SWEEP_NOW + 1 };
 
-static int start(void **state)
-{
-    (void)state;
-    os_init();
-    options_init();
-    return 0;
-}
-
-static size_t mapped_bytes(void)
-{
-    struct chunk_totals totals;
-    chunk_count(&totals);
-    return totals.mapped_bytes;
-}
-
-static size_t dirty_bytes(void)
-{
-    struct chunk_totals totals;
-    chunk_count(&totals);
-    return totals.dirty_bytes;
-}
-
-static int no_chunks(void **state)
-{
-    (void)state;
-    options.advice = ADVICE_DONTNEED;
-    chunk_sweep(SWEEP_ALL, 0);
-    return mapped_bytes() == 0 ? 0 : -1;
-}
-
 static struct run take(size_t pages)
 {
     struct run run;
@@ -107,7 +77,7 @@ static void the_first_chunk_that_can_gives_a_run(void **state)
 {
     (void)state;
     struct run first = take(CHUNK_PAGES), second = take(CHUNK_PAGES), third = take(CHUNK_PAGES);
-    assert_int_equal(mapped_bytes(), 3 * CHUNK_SIZE);
+    assert_int_equal(chunk_totals().mapped_bytes, 3 * CHUNK_SIZE);
     /* Whichever comes back last: it is the first in the list that serves. */
     give(&third);
     give(&first);
@@ -120,7 +90,7 @@ static void the_first_chunk_that_can_gives_a_run(void **state)
     give(&most);
     struct run again = take(16);
     assert_ptr_equal(again.chunk, first.chunk);
-    assert_int_equal(mapped_bytes(), 3 * CHUNK_SIZE);
+    assert_int_equal(chunk_totals().mapped_bytes, 3 * CHUNK_SIZE);
     give(&page);
     give(&next);
     give(&large);
@@ -245,7 +215,7 @@ static void without_addresses_there_is_no_run_and_later_there_is(void **state)
         bool taken = chunk_take(1, 1, &run);
         refuse_none();
         if (!taken)
-            assert_int_equal(mapped_bytes(), 0);
+            assert_int_equal(chunk_totals().mapped_bytes, 0);
         else
             give(&run);
         assert_true(call != 1 || !taken);
@@ -265,16 +235,16 @@ static void the_first_sweep_spares_young_pages_and_the_second_purges_them(void *
     assert_false(chunk_any_dirty());
     give(&run);
     assert_true(chunk_any_dirty());
-    assert_int_equal(dirty_bytes(), bytes_of(&run));
+    assert_int_equal(chunk_totals().dirty_bytes, bytes_of(&run));
 
     assert_int_equal(chunk_sweep(SWEEP_OLD, 1), 0);
     assert_int_equal(resident_in(run.start, bytes_of(&run)), bytes_of(&run));
-    assert_int_equal(dirty_bytes(), bytes_of(&run));
+    assert_int_equal(chunk_totals().dirty_bytes, bytes_of(&run));
 
     size_t purged = purge_bytes(), calls = purge_calls();
     assert_int_equal(chunk_sweep(SWEEP_OLD, 1), bytes_of(&run));
     assert_int_equal(resident_in(run.start, bytes_of(&run)), 0);
-    assert_int_equal(dirty_bytes(), 0);
+    assert_int_equal(chunk_totals().dirty_bytes, 0);
     assert_false(chunk_any_dirty());
     assert_int_equal(purge_bytes() - purged, bytes_of(&run));
     assert_int_equal(purge_calls() - calls, 1);
@@ -306,7 +276,7 @@ static void reuse_makes_old_pages_young_again(void **state)
     chunk_sweep(SWEEP_OLD, 1); /* old now */
     struct run again = take_written(8);
     assert_ptr_equal(again.start, run.start);
-    assert_int_equal(dirty_bytes(), 0);
+    assert_int_equal(chunk_totals().dirty_bytes, 0);
     assert_int_equal(chunk_sweep(SWEEP_OLD, 1), 0);
     assert_int_equal(resident_in(run.start, bytes_of(&run)), bytes_of(&run));
     give(&again);
@@ -408,19 +378,19 @@ static void empty_chunks_are_unmapped_but_for_the_spare(void **state)
     struct run runs[3];
     for (size_t i = 0; i < 3; i++)
         runs[i] = take(CHUNK_PAGES);
-    assert_int_equal(mapped_bytes(), 3 * CHUNK_SIZE);
+    assert_int_equal(chunk_totals().mapped_bytes, 3 * CHUNK_SIZE);
     chunk_sweep(SWEEP_ALL, 0);
-    assert_int_equal(mapped_bytes(), 3 * CHUNK_SIZE); /* all in use */
+    assert_int_equal(chunk_totals().mapped_bytes, 3 * CHUNK_SIZE); /* all in use */
     for (size_t i = 0; i < 3; i++)
         give(&runs[i]);
     chunk_sweep(SWEEP_OLD, 0);
-    assert_int_equal(mapped_bytes(), 3 * CHUNK_SIZE); /* not clean yet */
+    assert_int_equal(chunk_totals().mapped_bytes, 3 * CHUNK_SIZE); /* not clean yet */
     chunk_sweep(SWEEP_OLD, 2);
-    assert_int_equal(mapped_bytes(), 2 * CHUNK_SIZE);
+    assert_int_equal(chunk_totals().mapped_bytes, 2 * CHUNK_SIZE);
     chunk_sweep(SWEEP_OLD, 1);
-    assert_int_equal(mapped_bytes(), CHUNK_SIZE);
+    assert_int_equal(chunk_totals().mapped_bytes, CHUNK_SIZE);
     chunk_sweep(SWEEP_OLD, 0);
-    assert_int_equal(mapped_bytes(), 0);
+    assert_int_equal(chunk_totals().mapped_bytes, 0);
     for (size_t i = 0; i < 3; i++) {
         assert_null(pagemap_chunk(runs[i].start));
         assert_null(runs[i].chunk->base);
@@ -456,7 +426,7 @@ static void a_chunk_whose_unmapping_is_refused_stays_in_use(void **state)
     chunk_sweep(SWEEP_ALL, 0);
     refuse_none();
     assert_int_equal(refused_count(), 1);
-    assert_int_equal(mapped_bytes(), CHUNK_SIZE);
+    assert_int_equal(chunk_totals().mapped_bytes, CHUNK_SIZE);
     assert_ptr_equal(pagemap_chunk(run.start), run.chunk);
     struct run again = take(8);
     assert_ptr_equal(again.start, run.start);
@@ -560,7 +530,7 @@ static void runs_are_nobody_elses_while_others_take_give_sweep_and_unmap(void **
     assert_true(atomic_load(&runs_taken) > atomic_load(&zero_runs));
     assert_int_not_equal(atomic_load(&zero_runs), 0);
     chunk_sweep(SWEEP_ALL, 0);
-    assert_int_equal(mapped_bytes(), 0);
+    assert_int_equal(chunk_totals().mapped_bytes, 0);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, no_chunks, no_chunks)
@@ -591,5 +561,5 @@ int main(void)
         TEST(addresses_are_told_apart_for_messages),
         TEST(runs_are_nobody_elses_while_others_take_give_sweep_and_unmap),
     };
-    return cmocka_run_group_tests_name("chunk", tests, start, NULL);
+    return cmocka_run_group_tests_name("chunk", tests, start_library, NULL);
 }

@@ -13,14 +13,6 @@
 /* What is kept of freed mappings at most (huge.c). */
 #define KEEP_MOST (64 * MiB)
 
-static int start(void **state)
-{
-    (void)state;
-    os_init();
-    options_init();
-    return 0;
-}
-
 static struct huge_totals totals(void)
 {
     struct huge_totals totals;
@@ -570,5 +562,5 @@ int main(void)
         TEST(a_mapping_whose_unmapping_is_refused_is_kept_without_its_memory),
         TEST(a_sweep_whose_unmapping_is_refused_tries_again),
     };
-    return cmocka_run_group_tests_name("huge", tests, start, NULL);
+    return cmocka_run_group_tests_name("huge", tests, start_library, NULL);
 }

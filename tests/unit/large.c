@@ -5,26 +5,11 @@
 #include "options.h"
 #include "pagemap.h"
 
-static int start(void **state)
-{
-    (void)state;
-    os_init();
-    options_init();
-    return 0;
-}
-
-static struct chunk_totals totals(void)
-{
-    struct chunk_totals totals;
-    chunk_count(&totals);
-    return totals;
-}
-
 static int no_blocks(void **state)
 {
     (void)state;
     chunk_sweep(true, 0);
-    struct chunk_totals left = totals();
+    struct chunk_totals left = chunk_totals();
     return left.mapped_bytes == 0 && left.large_blocks == 0 && left.large_bytes == 0 ? 0 : -1;
 }
 
@@ -51,8 +36,8 @@ static void every_size_is_rounded_up_to_whole_pages(void **state)
             assert_int_equal((uintptr_t)block % PAGE_SIZE, 0);
             assert_int_equal(pagemap_class(block), CLASS_LARGE);
             assert_int_equal(large_size(block), pages * PAGE_SIZE);
-            assert_int_equal(totals().large_bytes, pages * PAGE_SIZE);
-            assert_int_equal(totals().large_blocks, 1);
+            assert_int_equal(chunk_totals().large_bytes, pages * PAGE_SIZE);
+            assert_int_equal(chunk_totals().large_blocks, 1);
             block[0] = block[pages * PAGE_SIZE - 1] = 1;
             assert_true(large_free(block));
             assert_int_equal(pagemap_class(block), CLASS_NONE);
@@ -102,7 +87,7 @@ static void a_block_grows_where_it_stands_when_there_is_room(void **state)
     assert_true(large_free(next));
     assert_true(large_resize(block, 7 * PAGE_SIZE + 1));
     assert_int_equal(large_size(block), 8 * PAGE_SIZE);
-    assert_int_equal(totals().large_bytes, 8 * PAGE_SIZE);
+    assert_int_equal(chunk_totals().large_bytes, 8 * PAGE_SIZE);
     assert_true(pattern_holds(block, 4 * PAGE_SIZE, 1));
     memset(block + 4 * PAGE_SIZE, 1, 4 * PAGE_SIZE);
     assert_true(large_free(block));
@@ -130,7 +115,7 @@ static void a_block_that_shrinks_gives_its_tail_back(void **state)
     pattern_write(block, 8 * PAGE_SIZE, 2);
     assert_true(large_resize(block, 2 * PAGE_SIZE + 1));
     assert_int_equal(large_size(block), 3 * PAGE_SIZE);
-    assert_int_equal(totals().large_bytes, 3 * PAGE_SIZE);
+    assert_int_equal(chunk_totals().large_bytes, 3 * PAGE_SIZE);
     assert_true(pattern_holds(block, 3 * PAGE_SIZE, 2));
     char *tail = take(4 * PAGE_SIZE);
     assert_ptr_equal(tail, block + 4 * PAGE_SIZE);
@@ -168,7 +153,7 @@ static void without_memory_there_is_no_block(void **state)
     none = large_alloc(100000, 16, &zero);
     refuse_none();
     assert_null(none);
-    assert_int_equal(totals().large_blocks, 0);
+    assert_int_equal(chunk_totals().large_blocks, 0);
 }
 
 static void random_resizes_keep_every_byte(void **state)
@@ -215,5 +200,5 @@ int main(void)
         TEST(without_memory_there_is_no_block),
         TEST(random_resizes_keep_every_byte),
     };
-    return cmocka_run_group_tests_name("large", tests, start, NULL);
+    return cmocka_run_group_tests_name("large", tests, start_library, NULL);
 }

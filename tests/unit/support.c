@@ -9,6 +9,33 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "chunk.h"
+#include "options.h"
+
+int start_library(void **state)
+{
+    (void)state;
+    os_init();
+    options_init();
+    return 0;
+}
+
+struct chunk_totals chunk_totals(void)
+{
+    struct chunk_totals totals;
+    chunk_count(&totals);
+    return totals;
+}
+
+int no_chunks(void **state)
+{
+    (void)state;
+    options.advice = ADVICE_DONTNEED;
+    options.schedule = SCHEDULE_IDLE;
+    chunk_sweep(SWEEP_ALL, 0);
+    return chunk_totals().mapped_bytes == 0 ? 0 : -1;
+}
+
 void require_failed(const char *file, int line, const char *what)
 {
     dprintf(2, "%s:%d: not so: %s\n", file, line, what);

@@ -30,6 +30,18 @@ size_t ebb_malloc_usable_size(void *pointer);
 int ebb_malloc_trim(size_t pad);
 struct mallinfo2 ebb_mallinfo2(void);
 
+/* ---- Set-up of tests that call the rooms themselves -------------------------------------------
+ */
+
+/* For a whole group: what the first call of malloc would do. */
+int start_library(void **state);
+
+struct chunk_totals; /* chunk.h */
+struct chunk_totals chunk_totals(void);
+
+/* Before and after a test: the options are as at first, and no chunk is there, else it fails. */
+int no_chunks(void **state);
+
 /* ---- Requirements ---------------------------------------------------------------------------- */
 
 /* Like assert_true, but allowed in threads other than the first, in child processes, and in loops

@@ -127,7 +127,7 @@ static void look(struct arena *arena, bool owned, void *context)
         tally->kept_out += owned;
         struct stats stats = {0};
         struct sums sums = {.stats = &stats};
-        sum_arena(&sums, arena, owned);
+        sum_arena(&sums, arena, owned, 0);
         require(stats.cached <= 64 * MiB);
     }
 }
