@@ -1,0 +1,186 @@
+# shellcheck shell=bash disable=SC2154
+# Shared by the scripts of tests/suites: a program's own test suite, run without the library and
+# with it. Each test that passes without has to pass with it.
+#
+# A script defines these, and ends with `compare_suite`:
+#
+#     at_least=700        so many tests must pass without the library, or something is wrong here
+#     program='*/redis'   which processes are the program under test: a pattern for the path of the
+#                         executable below $work (a packaged program is copied there for that)
+#     build()             makes in the directory $work, which is empty, all that the tests need.
+#                         It is done once: the directory is kept for the next time
+#     tests [UNIT...]     runs the tests, or those of the units named, through `run` (tests/apps/lib.sh)
+#     verdicts()          turns what tests() wrote to its output into a line for each test,
+#                         "passed UNIT: NAME" or "failed UNIT: NAME". UNIT is one word: what tests()
+#                         can run alone
+#
+# In `make check` the scripts run their short subset; tests/suites/run sets EBB_SUITES_WHOLE=yes.
+# In $work/../NAME.results stays what the tests said.
+
+export EBB_APPS_TIME_LIMIT_S=${EBB_APPS_TIME_LIMIT_S:-10800}
+# shellcheck source=tests/apps/lib.sh
+. "$(dirname "$0")/../apps/lib.sh"
+
+suites=${EBB_BUILDDIR:?}/tests/suites
+work=$suites/$this_test
+kept=$work.results
+whole=${EBB_SUITES_WHOLE:-no}
+processors=$(nproc)
+
+# --- sources --------------------------------------------------------------------------------------
+
+# source_of PACKAGE DIRECTORY  Unpacks Debian's sources of a package, patched, into DIRECTORY.
+source_of() {
+    local versions version
+    need dpkg-source:dpkg-dev gcc make xz:xz-utils
+    fetch_source_lists
+    versions=$(source_apt apt-cache showsrc --only-source "$1" 2>/dev/null |
+        sed -n 's/^Version: //p' | sort -rVu)
+    mkdir "$tmp/source"
+    # A mirror may lack the newest of those that it lists.
+    for version in $versions; do
+        (cd "$tmp/source" && source_apt apt-get source --download-only "$1=$version") \
+            >"$tmp/source.log" 2>&1 || continue
+        dpkg-source --no-check -x "$tmp/source"/*"_${version#*:}.dsc" "$2" >>"$tmp/source.log" 2>&1 ||
+            fail "unpacking $1: $(tail -n 3 "$tmp/source.log")"
+        rm -r "$tmp/source"
+        say "sources: $1 $version"
+        return
+    done
+    skip "apt-get cannot get the sources of $1: $(tail -n 3 "$tmp/source.log" 2>/dev/null)"
+}
+
+# APT with a list of sources of its own: where this machine has its packages from, there the sources
+# are as well. Neither the lists nor the settings of the machine are touched.
+source_apt() {
+    local command=$1
+    shift
+    "$command" -o Dir::Etc::SourceList=/dev/null -o Dir::Etc::SourceParts="$suites/apt/parts" \
+        -o Dir::State::Lists="$suites/apt/lists" -o Dir::Cache="$suites/apt/cache" "$@"
+}
+
+fetch_source_lists() {
+    local list
+    [ ! -e "$suites/apt/fetched" ] || return 0
+    type -P apt-get >/dev/null || skip "no apt-get here to get sources with"
+    mkdir -p "$suites/apt/parts" "$suites/apt/lists/partial" "$suites/apt/cache"
+    for list in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
+        [ ! -e "$list" ] || sed -n 's/^deb /deb-src /p' "$list" >"$suites/apt/parts/${list##*/}.list"
+    done
+    for list in /etc/apt/sources.list.d/*.sources; do
+        sed 's/^Types:.*/Types: deb-src/' "$list" >"$suites/apt/parts/${list##*/}"
+    done
+    # Not all of them need to have sources.
+    source_apt apt-get update >"$suites/apt/log" 2>&1 || true
+    : >"$suites/apt/fetched"
+}
+
+# copy_of COMMAND  A packaged program under a path of its own, by which its processes are known.
+copy_of() { cp -L "$(type -P "$1")" "$work/"; }
+
+# --- the two runs ---------------------------------------------------------------------------------
+
+build_once() {
+    [ ! -e "$work.built" ] || return 0
+    rm -rf "$work"
+    mkdir -p "$work"
+    local started=$SECONDS status=0
+    (cd "$work" && build) >"$work.log" 2>&1 || status=$?
+    if [ "$status" -eq 77 ]; then skipping=yes && exit 77; fi
+    [ "$status" -eq 0 ] || fail "building: $(tail -n 20 "$work.log")"
+    say "built in $((SECONDS - started)) s"
+    : >"$work.built"
+}
+
+# run_tests MODE NAME [UNIT...]  Leaves $kept/NAME-MODE.log, and .passed and .failed beside it.
+run_tests() {
+    local name=$2-$1 pid started=$SECONDS
+    mode=$1
+    shift 2
+    : >"$tmp/on" >"$tmp/off"
+    (cd "$work" && trap - ERR && set +e && tests "$@") >"$kept/$name.log" 2>&1 7>&- &
+    pid=$!
+    server_pids+=("$pid")
+    watch "$pid"
+    wait "$pid" || true
+    seconds=$((SECONDS - started))
+    verdicts <"$kept/$name.log" | sort -u >"$tmp/verdicts"
+    sed -n 's/^failed //p' "$tmp/verdicts" >"$kept/$name.failed"
+    # A name that comes more than once has to pass each time.
+    sed -n 's/^passed //p' "$tmp/verdicts" | comm -23 - "$kept/$name.failed" >"$kept/$name.passed"
+}
+
+# watch PID  Until it ends: which processes of the program are on the library, which are not? One
+# that is seen without it once only may have been in the middle of exec.
+watch() {
+    local process
+    while alive "$1"; do
+        for process in $(find /proc -maxdepth 2 -path '/proc/[0-9]*/exe' -lname "$work/$program" \
+            -printf '%h\n' 2>/dev/null || true); do
+            if names_library "$process/maps" 2>/dev/null; then
+                echo "$process" >>"$tmp/on"
+            elif [ -e "$process/exe" ]; then
+                echo "$process" >>"$tmp/off"
+            fi
+        done
+        sleep 0.2
+    done
+    sort -u "$tmp/on" >"$tmp/on.all"
+    sort "$tmp/off" | uniq -d | comm -23 - "$tmp/on.all" >"$tmp/off.all"
+    on=$(wc -l <"$tmp/on.all") off=$(wc -l <"$tmp/off.all")
+}
+
+count() { wc -l <"$kept/$1"; }
+
+# first_run MODE  All of the tests.
+first_run() {
+    run_tests "$1" all
+    say "$1 the library: $(count "all-$1.passed") passed, $(count "all-$1.failed") failed," \
+        "$seconds s; of $((on + off)) processes seen $on were on it"
+}
+
+# Those that passed without and did not with the library are run again, on both sides: what passes
+# then, or fails without the library too, is known as unsteady; what stays is the library's fault.
+run_again() {
+    local round units
+    for round in 1 2; do
+        [ -s "$tmp/lost" ] || return 0
+        mapfile -t units < <(sed 's/:.*//' "$tmp/lost" | sort -u)
+        say "not passed with the library: $(wc -l <"$tmp/lost"); again, round $round: ${units[*]}"
+        run_tests without "again-$round" "${units[@]}"
+        run_tests with "again-$round" "${units[@]}"
+        unsteady "passes with the library when run again" "$kept/again-$round-with.passed"
+        comm -23 "$tmp/lost" "$kept/again-$round-without.passed" >"$tmp/lost-without"
+        unsteady "fails without the library as well when run again" "$tmp/lost-without"
+    done
+}
+
+# unsteady WHY FILE  Takes from the lost what is in FILE, and says so.
+unsteady() {
+    local name
+    while read -r name; do say "unsteady: $name $1"; done < <(comm -12 "$tmp/lost" "$2")
+    comm -23 "$tmp/lost" "$2" >"$tmp/left"
+    mv "$tmp/left" "$tmp/lost"
+}
+
+compare_suite() {
+    build_once
+    rm -rf "$kept"
+    mkdir "$kept"
+    first_run without
+    [ "$on" -eq 0 ] || fail "$on processes had the library"
+    [ "$(count all-without.passed)" -ge "$at_least" ] ||
+        fail "only $(count all-without.passed) tests passed, and it should be $at_least at least"
+    first_run with
+    # Tests may clear the environment for some of their processes.
+    [ "$on" -gt 0 ] && [ "$off" -le $((on / 10)) ] || fail "$off processes did not have the library"
+    comm -23 "$kept/all-without.passed" "$kept/all-with.passed" >"$tmp/lost"
+    run_again
+    if [ -s "$tmp/lost" ]; then
+        sed "s/^/$this_test: passes without the library alone: /" "$tmp/lost" >&7
+        mode=
+        fail "$(wc -l <"$tmp/lost") tests pass without the library and fail with it"
+    fi
+    ! grep -h '^ebbmalloc: ' "$kept"/*-with.log >&7 || fail "the library complained"
+    say "every test that passes without the library passes with it"
+}
