@@ -14,6 +14,10 @@
 #                         "passed UNIT: NAME" or "failed UNIT: NAME". UNIT is one word: what tests()
 #                         can run alone
 #
+# Most have units that are programs or files of their own. Such a script defines, instead of tests(),
+# `units` (an array), `workers` (so many at a time) and unit(), which runs the one that it is given;
+# and where they speak TAP, verdicts() is there already.
+#
 # In `make check` the scripts run their short subset; tests/suites/run sets EBB_SUITES_WHOLE=yes.
 # In $work/../NAME.results stays what the tests said.
 
@@ -41,7 +45,7 @@ source_of() {
     for version in $versions; do
         (cd "$tmp/source" && source_apt apt-get source --download-only "$1=$version") \
             >"$tmp/source.log" 2>&1 || continue
-        dpkg-source --no-check -x "$tmp/source"/*"_${version#*:}.dsc" "$2" >>"$tmp/source.log" 2>&1 ||
+        dpkg-source --no-check --no-copy -x "$tmp/source"/*"_${version#*:}.dsc" "$2" >>"$tmp/source.log" 2>&1 ||
             fail "unpacking $1: $(tail -n 3 "$tmp/source.log")"
         rm -r "$tmp/source"
         say "sources: $1 $version"
@@ -78,6 +82,31 @@ fetch_source_lists() {
 # copy_of COMMAND  A packaged program under a path of its own, by which its processes are known.
 copy_of() { cp -L "$(type -P "$1")" "$work/"; }
 
+# --- what most scripts need to run tests and to read what they say ---------------------------------
+
+workers=$processors
+export work
+
+# Each unit's output in one piece, in one write, because others write too.
+tests() {
+    [ $# -gt 0 ] || set -- "${units[@]}"
+    export -f unit
+    # shellcheck disable=SC2016
+    run xargs -P "$workers" --process-slot-var=worker -d '\n' -n 1 bash -c '
+        said=$(unit "$1" 2>&1)
+        printf "%s\n" "=== unit $1" "$said"' unit < <(printf '%s\n' "$@")
+}
+
+# TAP: by their numbers, because the descriptions may tell times and process ids.
+tap_verdicts() {
+    awk '/^=== unit / { unit = $3 }
+        /^(not )?ok [0-9]+/ && !/# *(SKIP|skip|TODO|todo)/ {
+            print $1 == "ok" ? "passed " unit ": " $2 : "failed " unit ": " $3
+        }'
+}
+
+verdicts() { tap_verdicts; }
+
 # --- the two runs ---------------------------------------------------------------------------------
 
 build_once() {
@@ -85,7 +114,9 @@ build_once() {
     rm -rf "$work"
     mkdir -p "$work"
     local started=$SECONDS status=0
-    (cd "$work" && build) >"$work.log" 2>&1 || status=$?
+    # In the background, because a shell whose status is asked for does not end at an error.
+    (cd "$work" && build) >"$work.log" 2>&1 &
+    wait $! || status=$?
     if [ "$status" -eq 77 ]; then skipping=yes && exit 77; fi
     [ "$status" -eq 0 ] || fail "building: $(tail -n 20 "$work.log")"
     say "built in $((SECONDS - started)) s"
@@ -95,9 +126,11 @@ build_once() {
 # run_tests MODE NAME [UNIT...]  Leaves $kept/NAME-MODE.log, and .passed and .failed beside it.
 run_tests() {
     local name=$2-$1 pid started=$SECONDS
-    mode=$1
+    mode=$1 logs=$tmp/$1/logs
+    mkdir -p "$logs"
     shift 2
-    : >"$tmp/on" >"$tmp/off"
+    rm -f "$tmp/on" "$tmp/off"
+    touch "$tmp/on" "$tmp/off"
     (cd "$work" && trap - ERR && set +e && tests "$@") >"$kept/$name.log" 2>&1 7>&- &
     pid=$!
     server_pids+=("$pid")
@@ -164,7 +197,6 @@ unsteady() {
 }
 
 compare_suite() {
-    build_once
     rm -rf "$kept"
     mkdir "$kept"
     first_run without
@@ -173,7 +205,8 @@ compare_suite() {
         fail "only $(count all-without.passed) tests passed, and it should be $at_least at least"
     first_run with
     # Tests may clear the environment for some of their processes.
-    [ "$on" -gt 0 ] && [ "$off" -le $((on / 10)) ] || fail "$off processes did not have the library"
+    [ "$on" -gt 0 ] || fail "no process had the library"
+    [ "$off" -le $((on / 10)) ] || fail "$off processes did not have the library"
     comm -23 "$kept/all-without.passed" "$kept/all-with.passed" >"$tmp/lost"
     run_again
     if [ -s "$tmp/lost" ]; then

@@ -24,18 +24,16 @@ build() {
     cp "$python" "$work/"
 }
 
+export program EBB_SRCDIR
+
 # Each unit in a process of its own, so that a crash takes only its own with it.
-tests() {
-    [ $# -gt 0 ] || set -- "${units[@]}"
-    rm -f ./*.xml
-    run xargs -P "$processors" -d '\n' -I UNIT timeout -k 5 900 "$work/$program" -m test \
-        --junit-xml "$work/UNIT.xml" UNIT < <(printf '%s\n' "$@")
-    local unit
-    for unit in "$@"; do
-        [ ! -e "$unit.xml" ] || "$python" "$EBB_SRCDIR/tests/suites/junit.py" "$unit" "$unit.xml"
-    done
+unit() {
+    rm -f "$1.xml"
+    timeout -k 5 900 "$work/$program" -m test --junit-xml "$work/$1.xml" "$1"
+    env -u LD_PRELOAD python3 "$EBB_SRCDIR/tests/suites/junit.py" "$1" "$1.xml"
 }
 
 verdicts() { grep -E '^(passed|failed) [^ ]+: '; }
 
+build_once
 compare_suite

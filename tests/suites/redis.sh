@@ -5,43 +5,28 @@
 at_least=1000
 program='redis-server*'
 
-# Four at a time, each in a tree of its own with ports of its own: much of what they do is to wait.
-slots=4
+# Each of those that run at the same time needs a tree and ports of its own. Much of what they do is
+# to wait.
+workers=4
 
 build() {
     need tclsh:tcl pkg-config
     source_of redis "$work/source"
     make -C source -j "$processors" MALLOC=libc
-    local slot
-    for ((slot = 1; slot <= slots; slot++)); do
-        mkdir "$work/$slot"
-        cp -r source/tests source/runtest source/redis.conf source/src source/utils "$work/$slot"
+    local worker
+    for ((worker = 0; worker < workers; worker++)); do
+        mkdir "$worker"
+        cp -r source/{redis.conf,runtest,src,tests,utils} "$worker"
     done
 }
 
-# One of several programs is called one of several ways; its own name is all that they share.
-tests() {
-    [ $# -gt 0 ] || set -- $(all_units)
-    export -f one_unit
-    TERM=dumb run xargs -P "$slots" --process-slot-var=slot -d '\n' -n 1 \
-        bash -c 'one_unit "$1"' one_unit < <(printf '%s\n' "$@")
-}
-
-all_units() {
-    sed -n '/^set ::all_tests {/,/^}/s/^ \+//p' source/tests/test_helper.tcl
-}
-
-# In one write, because others write too.
-one_unit() {
-    cd "$((slot + 1))" || return
-    local said
-    said=$(timeout -k 5 600 ./runtest --single "$1" --clients 1 --baseport $((20000 + slot * 3000)) \
-        --portcount 2900 2>&1)
-    printf '%s\n' "unit $1" "$said"
+unit() {
+    cd "$worker" && TERM=dumb timeout -k 5 600 ./runtest --single "$1" --clients 1 \
+        --baseport $((20000 + worker * 3000)) --portcount 2900
 }
 
 verdicts() {
-    awk '/^unit / { unit = $2 }
+    awk '/^=== unit / { unit = $3 }
         /^\[(ok|err)\]: / {
             verdict = $1 == "[ok]:" ? "passed" : "failed"
             sub(/^[^ ]+ /, "")
@@ -51,4 +36,6 @@ verdicts() {
         }'
 }
 
+build_once
+mapfile -t units < <(sed -n '/^set ::all_tests {/,/^}/s/^ \+//p' "$work/source/tests/test_helper.tcl")
 compare_suite
