@@ -19,13 +19,13 @@
 # and where they speak TAP, verdicts() is there already.
 #
 # In `make check` the scripts run their short subset; tests/suites/run sets EBB_SUITES_WHOLE=yes.
-# In $work/../NAME.results stays what the tests said.
+# In $EBB_BUILDDIR/suites/NAME.results stays what the tests said.
 
 export EBB_APPS_TIME_LIMIT_S=${EBB_APPS_TIME_LIMIT_S:-10800}
 # shellcheck source=tests/apps/lib.sh
 . "$(dirname "$0")/../apps/lib.sh"
 
-suites=${EBB_BUILDDIR:?}/tests/suites
+suites=${EBB_BUILDDIR:?}/suites
 work=$suites/$this_test
 kept=$work.results
 whole=${EBB_SUITES_WHOLE:-no}
@@ -35,23 +35,30 @@ processors=$(nproc)
 
 # source_of PACKAGE DIRECTORY  Unpacks Debian's sources of a package, patched, into DIRECTORY.
 source_of() {
-    local versions version
-    need dpkg-source:dpkg-dev gcc make xz:xz-utils
-    fetch_source_lists
-    versions=$(source_apt apt-cache showsrc --only-source "$1" 2>/dev/null |
-        sed -n 's/^Version: //p' | sort -rVu)
+    need apt-get:apt dpkg-source:dpkg-dev gcc make xz:xz-utils
+    mkdir -p "$suites/apt"
+    rm -rf "$tmp/source"
     mkdir "$tmp/source"
-    # A mirror may lack the newest of those that it lists.
-    for version in $versions; do
-        (cd "$tmp/source" && source_apt apt-get source --download-only "$1=$version") \
-            >"$tmp/source.log" 2>&1 || continue
-        dpkg-source --no-check --no-copy -x "$tmp/source"/*"_${version#*:}.dsc" "$2" >>"$tmp/source.log" 2>&1 ||
-            fail "unpacking $1: $(tail -n 3 "$tmp/source.log")"
-        rm -r "$tmp/source"
-        say "sources: $1 $version"
-        return
+    (flock 9 && fetch_source_lists && download_source "$1") 9>"$suites/apt/lock" \
+        >"$tmp/source.log" 2>&1 7>&- || true
+    [ -e "$tmp/source/got" ] || skip "no sources of $1: $(grep -m 1 '^E:' "$tmp/source.log" || true)"
+    say "sources: $1 $(<"$tmp/source/got")"
+    dpkg-source --no-check --no-copy -x "$tmp/source"/*.dsc "$2"
+}
+
+# A mirror may lack the newest of the versions that it lists. If it has none, the list is too old.
+download_source() {
+    local version
+    cd "$tmp/source"
+    for version in $(source_apt apt-cache showsrc --only-source "$1" |
+        sed -n 's/^Version: //p' | sort -rVu); do
+        rm -f ./*
+        if source_apt apt-get source --download-only "$1=$version"; then
+            echo "$version" >got
+            return
+        fi
     done
-    skip "apt-get cannot get the sources of $1: $(tail -n 3 "$tmp/source.log" 2>/dev/null)"
+    rm "$suites/apt/fetched"
 }
 
 # APT with a list of sources of its own: where this machine has its packages from, there the sources
@@ -66,7 +73,6 @@ source_apt() {
 fetch_source_lists() {
     local list
     [ ! -e "$suites/apt/fetched" ] || return 0
-    type -P apt-get >/dev/null || skip "no apt-get here to get sources with"
     mkdir -p "$suites/apt/parts" "$suites/apt/lists/partial" "$suites/apt/cache"
     for list in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
         [ ! -e "$list" ] || sed -n 's/^deb /deb-src /p' "$list" >"$suites/apt/parts/${list##*/}.list"
@@ -74,13 +80,10 @@ fetch_source_lists() {
     for list in /etc/apt/sources.list.d/*.sources; do
         sed 's/^Types:.*/Types: deb-src/' "$list" >"$suites/apt/parts/${list##*/}"
     done
-    # Not all of them need to have sources.
-    source_apt apt-get update >"$suites/apt/log" 2>&1 || true
+    # Some of them may have no sources.
+    source_apt apt-get update || true
     : >"$suites/apt/fetched"
 }
-
-# copy_of COMMAND  A packaged program under a path of its own, by which its processes are known.
-copy_of() { cp -L "$(type -P "$1")" "$work/"; }
 
 # --- what most scripts need to run tests and to read what they say ---------------------------------
 
@@ -191,7 +194,7 @@ run_again() {
 # unsteady WHY FILE  Takes from the lost what is in FILE, and says so.
 unsteady() {
     local name
-    while read -r name; do say "unsteady: $name $1"; done < <(comm -12 "$tmp/lost" "$2")
+    while read -r name; do say "unsteady: $name $1"; done < <(comm -12 "$tmp/lost" "$2" | head -n 20)
     comm -23 "$tmp/lost" "$2" >"$tmp/left"
     mv "$tmp/left" "$tmp/lost"
 }
@@ -209,10 +212,11 @@ compare_suite() {
     [ "$off" -le $((on / 10)) ] || fail "$off processes did not have the library"
     comm -23 "$kept/all-without.passed" "$kept/all-with.passed" >"$tmp/lost"
     run_again
-    if [ -s "$tmp/lost" ]; then
-        sed "s/^/$this_test: passes without the library alone: /" "$tmp/lost" >&7
+    cp "$tmp/lost" "$kept/lost"
+    if [ -s "$kept/lost" ]; then
+        head -n 20 "$kept/lost" >&7
         mode=
-        fail "$(wc -l <"$tmp/lost") tests pass without the library and fail with it"
+        fail "$(count lost) tests pass without the library and fail with it, see $kept/lost"
     fi
     ! grep -h '^ebbmalloc: ' "$kept"/*-with.log >&7 || fail "the library complained"
     say "every test that passes without the library passes with it"

@@ -3,21 +3,20 @@
 . "$(dirname "$0")/lib.sh"
 
 at_least=2000
-program=memcached-debug
+program='source/memcached-debug'
 workers=4
 
 build() {
     need perl
     need_file /usr/include/event.h libevent-dev
     source_of memcached "$work/source"
-    cd source
+    cd source || return
     ./configure
-    make -j "$processors" memcached-debug sizes testapp
-    cp memcached-debug sizes testapp "$work/"
-    cp -r t scripts "$work/"
+    make -j "$processors" memcached-debug sizes testapp timedrun
 }
 
 unit() {
+    cd source || return
     case $1 in
     testapp) timeout -k 5 600 ./testapp ;;
     *) timeout -k 5 600 perl "t/$1" ;;
@@ -25,5 +24,5 @@ unit() {
 }
 
 build_once
-mapfile -t units < <(cd "$work/t" && printf '%s\n' testapp *.t)
+mapfile -t units < <(cd "$work/source/t" && printf '%s\n' testapp *.t)
 compare_suite

@@ -24,13 +24,14 @@ build() {
     cp "$python" "$work/"
 }
 
-export program EBB_SRCDIR
+junit=$(cd "$(dirname "$0")" && pwd)/junit.py
+export program junit
 
 # Each unit in a process of its own, so that a crash takes only its own with it.
 unit() {
     rm -f "$1.xml"
     timeout -k 5 900 "$work/$program" -m test --junit-xml "$work/$1.xml" "$1"
-    env -u LD_PRELOAD python3 "$EBB_SRCDIR/tests/suites/junit.py" "$1" "$1.xml"
+    env -u LD_PRELOAD python3 "$junit" "$1" "$1.xml"
 }
 
 verdicts() { grep -E '^(passed|failed) [^ ]+: '; }

@@ -10,7 +10,7 @@ build() {
     need_file '/usr/include/tcl*/tcl.h' tcl-dev
     need_file /usr/include/zlib.h zlib1g-dev
     source_of sqlite3 "$work/source"
-    cd source
+    cd source || return
     ./configure --enable-all
     make -j "$processors" testfixture
     cp testfixture "$work/"
