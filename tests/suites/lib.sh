@@ -173,6 +173,7 @@ first_run() {
     run_tests "$1" all
     say "$1 the library: $(count "all-$1.passed") passed, $(count "all-$1.failed") failed," \
         "$seconds s; of $((on + off)) processes seen $on were on it"
+    [ $((on + off)) -gt 0 ] || fail "no process was seen whose program is $work/$program"
 }
 
 # Those that passed without and did not with the library are run again, on both sides: what passes

@@ -3,7 +3,7 @@
 . "$(dirname "$0")/lib.sh"
 
 at_least=1000
-program='redis-server*'
+program='*/src/redis-server*'
 
 # Each of those that run at the same time needs a tree and ports of its own. Much of what they do is
 # to wait.
