@@ -18,7 +18,8 @@
 # `units` (an array), `workers` (so many at a time) and unit(), which runs the one that it is given;
 # and where they speak TAP, verdicts() is there already.
 #
-# In `make check` the scripts run their short subset; tests/suites/run sets EBB_SUITES_WHOLE=yes.
+# In `make check` the scripts run their short subset; tests/suites/run sets EBB_SUITES_WHOLE=yes. A
+# script that is given names of units runs those alone.
 # In $EBB_BUILDDIR/suites/NAME.results stays what the tests said.
 
 export EBB_APPS_TIME_LIMIT_S=${EBB_APPS_TIME_LIMIT_S:-10800}
@@ -29,6 +30,7 @@ suites=${EBB_BUILDDIR:?}/suites
 work=$suites/$this_test
 kept=$work.results
 whole=${EBB_SUITES_WHOLE:-no}
+only=("$@")
 processors=$(nproc)
 
 # --- sources --------------------------------------------------------------------------------------
@@ -168,9 +170,9 @@ watch() {
 
 count() { wc -l <"$kept/$1"; }
 
-# first_run MODE  All of the tests.
+# first_run MODE  All of the tests, or of the units that the script was given.
 first_run() {
-    run_tests "$1" all
+    run_tests "$1" all ${only[@]+"${only[@]}"}
     say "$1 the library: $(count "all-$1.passed") passed, $(count "all-$1.failed") failed," \
         "$seconds s; of $((on + off)) processes seen $on were on it"
     [ $((on + off)) -gt 0 ] || fail "no process was seen whose program is $work/$program"
@@ -201,6 +203,7 @@ unsteady() {
 }
 
 compare_suite() {
+    [ "${#only[@]}" -eq 0 ] || at_least=1
     rm -rf "$kept"
     mkdir "$kept"
     first_run without
