@@ -9,14 +9,14 @@
 #                         executable below $work (a packaged program is copied there for that)
 #     build()             makes in the directory $work, which is empty, all that the tests need.
 #                         It is done once: the directory is kept for the next time
-#     tests [UNIT...]     runs the tests, or those of the units named, through `run` (tests/apps/lib.sh)
+#     tests [UNIT...]     runs all tests, or those of the units named, by `run` (tests/apps/lib.sh)
 #     verdicts()          turns what tests() wrote to its output into a line for each test,
 #                         "passed UNIT: NAME" or "failed UNIT: NAME". UNIT is one word: what tests()
 #                         can run alone
 #
-# Most have units that are programs or files of their own. Such a script defines, instead of tests(),
-# `units` (an array), `workers` (so many at a time) and unit(), which runs the one that it is given;
-# and where they speak TAP, verdicts() is there already.
+# Most have units that are programs or files of their own. Such a script defines, instead of
+# tests(), `units` (an array), `workers` (so many at a time) and unit(), which runs the one that it
+# is given; and where they speak TAP, verdicts() is there already.
 #
 # In `make check` the scripts run their short subset; tests/suites/run sets EBB_SUITES_WHOLE=yes. A
 # script that is given names of units runs those alone.
@@ -43,7 +43,8 @@ source_of() {
     mkdir "$tmp/source"
     (flock 9 && fetch_source_lists && download_source "$1") 9>"$suites/apt/lock" \
         >"$tmp/source.log" 2>&1 7>&- || true
-    [ -e "$tmp/source/got" ] || skip "no sources of $1: $(grep -m 1 '^E:' "$tmp/source.log" || true)"
+    [ -e "$tmp/source/got" ] ||
+        skip "no sources of $1: $(grep -m 1 '^E:' "$tmp/source.log" || true)"
     say "sources: $1 $(<"$tmp/source/got")"
     dpkg-source --no-check --no-copy -x "$tmp/source"/*.dsc "$2"
 }
@@ -51,7 +52,7 @@ source_of() {
 # A mirror may lack the newest of the versions that it lists. If it has none, the list is too old.
 download_source() {
     local version
-    cd "$tmp/source"
+    cd "$tmp/source" || return
     for version in $(source_apt apt-cache showsrc --only-source "$1" |
         sed -n 's/^Version: //p' | sort -rVu); do
         rm -f ./*
@@ -77,7 +78,8 @@ fetch_source_lists() {
     [ ! -e "$suites/apt/fetched" ] || return 0
     mkdir -p "$suites/apt/parts" "$suites/apt/lists/partial" "$suites/apt/cache"
     for list in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
-        [ ! -e "$list" ] || sed -n 's/^deb /deb-src /p' "$list" >"$suites/apt/parts/${list##*/}.list"
+        [ ! -e "$list" ] ||
+            sed -n 's/^deb /deb-src /p' "$list" >"$suites/apt/parts/${list##*/}.list"
     done
     for list in /etc/apt/sources.list.d/*.sources; do
         sed 's/^Types:.*/Types: deb-src/' "$list" >"$suites/apt/parts/${list##*/}"
@@ -87,7 +89,7 @@ fetch_source_lists() {
     : >"$suites/apt/fetched"
 }
 
-# --- what most scripts need to run tests and to read what they say ---------------------------------
+# --- what most scripts need to run tests and to read what they say --------------------------------
 
 workers=$processors
 export work
@@ -113,6 +115,19 @@ tap_verdicts() {
 verdicts() { tap_verdicts; }
 
 # --- the two runs ---------------------------------------------------------------------------------
+
+# Nothing of one run may be in the way of the next one, or stay when all is over. What detached
+# itself from its parents is known by where it is.
+end_all() {
+    local status=$? process
+    for process in $(find /proc -maxdepth 2 -path '/proc/[0-9]*' \( -name cwd -o -name exe \) \
+        \( -lname "$work" -o -lname "$work/*" \) -printf '%h\n' 2>/dev/null || true); do
+        [ "$process" = "/proc/$$" ] || kill -KILL "${process#/proc/}" 2>/dev/null || true
+    done
+    return "$status"
+}
+
+trap 'end_all; leave' EXIT
 
 build_once() {
     [ ! -e "$work.built" ] || return 0
@@ -141,6 +156,7 @@ run_tests() {
     server_pids+=("$pid")
     watch "$pid"
     wait "$pid" || true
+    end_all
     seconds=$((SECONDS - started))
     verdicts <"$kept/$name.log" | sort -u >"$tmp/verdicts"
     sed -n 's/^failed //p' "$tmp/verdicts" >"$kept/$name.failed"
@@ -188,16 +204,18 @@ run_again() {
         say "not passed with the library: $(wc -l <"$tmp/lost"); again, round $round: ${units[*]}"
         run_tests without "again-$round" "${units[@]}"
         run_tests with "again-$round" "${units[@]}"
-        unsteady "passes with the library when run again" "$kept/again-$round-with.passed"
+        unsteady "pass with the library when run again" "$kept/again-$round-with.passed"
         comm -23 "$tmp/lost" "$kept/again-$round-without.passed" >"$tmp/lost-without"
-        unsteady "fails without the library as well when run again" "$tmp/lost-without"
+        unsteady "fail without the library as well when run again" "$tmp/lost-without"
     done
 }
 
-# unsteady WHY FILE  Takes from the lost what is in FILE, and says so.
+# unsteady WHAT FILE  Takes from the lost what is in FILE, and says so.
 unsteady() {
-    local name
-    while read -r name; do say "unsteady: $name $1"; done < <(comm -12 "$tmp/lost" "$2" | head -n 20)
+    comm -12 "$tmp/lost" "$2" >"$tmp/unsteady"
+    [ -s "$tmp/unsteady" ] || return 0
+    say "unsteady: $(wc -l <"$tmp/unsteady") that $1, such as"
+    head -n 20 "$tmp/unsteady" >&7
     comm -23 "$tmp/lost" "$2" >"$tmp/left"
     mv "$tmp/left" "$tmp/lost"
 }

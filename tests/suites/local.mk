@@ -1,5 +1,5 @@
-# tests/suites: other people's test suites on the library, each without it and with it. The short ones
-# are tests; `make check-suites` runs all of all of them, which takes hours.
+# tests/suites: other people's test suites, each without the library and with it. The short ones are
+# tests; `make check-suites` runs all of all of them, which takes hours.
 
 suites_tests = \
 	tests/suites/python3.sh \

@@ -58,10 +58,10 @@ tests() {
 load() {
     local number=5000
     [ "${1#*/}" -lt 100000 ] || number=200
-    ab -q -k -n "$number" -c 50 -H 'Accept-Encoding: gzip' "http://127.0.0.1:$port/$1" >"$work/load" 2>&1
-    cat "$work/load"
-    if grep -qE "^Complete requests: +$number$" "$work/load" && ! grep -q '^Non-2xx' "$work/load" &&
-        grep -qE '^Failed requests: +0$' "$work/load"; then
+    ab -q -k -n "$number" -c 50 -H 'Accept-Encoding: gzip' "http://127.0.0.1:$port/$1" >load 2>&1
+    cat load
+    if grep -qE "^Complete requests: +$number$" load && ! grep -q '^Non-2xx' load &&
+        grep -qE '^Failed requests: +0$' load; then
         echo "passed $1: answers"
     else
         echo "failed $1: answers"

@@ -18,6 +18,7 @@ unit() {
 }
 
 build_once
-mapfile -t units < <(cd "$work/source/t" && printf '%s\n' {base,class,cmd,comp,io,lib,mro,op,opbasic,re,uni}/*.t \
-    ../dist/{Storable,Thread-Queue,Thread-Semaphore,threads,threads-shared}/t/*.t ../ext/XS-APItest/t/*.t)
+mapfile -t units < <(cd "$work/source/t" && printf '%s\n' \
+    {base,class,cmd,comp,io,lib,mro,op,opbasic,re,uni}/*.t ../ext/XS-APItest/t/*.t \
+    ../dist/{Storable,Thread-Queue,Thread-Semaphore,threads,threads-shared}/t/*.t)
 compare_suite

@@ -37,5 +37,6 @@ verdicts() {
 }
 
 build_once
-mapfile -t units < <(sed -n '/^set ::all_tests {/,/^}/s/^ \+//p' "$work/source/tests/test_helper.tcl")
+mapfile -t units < <(sed -n '/^set ::all_tests {/,/^}/s/^ \+//p' \
+    "$work/source/tests/test_helper.tcl")
 compare_suite
