@@ -120,9 +120,12 @@ verdicts() { tap_verdicts; }
 # itself from its parents is known by where it is.
 end_all() {
     local status=$? process
-    for process in $(find /proc -maxdepth 2 -path '/proc/[0-9]*' \( -name cwd -o -name exe \) \
-        \( -lname "$work" -o -lname "$work/*" \) -printf '%h\n' 2>/dev/null || true); do
-        [ "$process" = "/proc/$$" ] || kill -KILL "${process#/proc/}" 2>/dev/null || true
+    # More than once, because they may be starting others.
+    for _ in 1 2 3; do
+        for process in $(find /proc -maxdepth 2 -path '/proc/[0-9]*' \( -name cwd -o -name exe \) \
+            \( -lname "$work" -o -lname "$work/*" \) -printf '%h\n' 2>/dev/null || true); do
+            [ "$process" = "/proc/$$" ] || kill -KILL "${process#/proc/}" 2>/dev/null || true
+        done
     done
     return "$status"
 }
