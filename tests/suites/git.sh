@@ -2,7 +2,7 @@
 # git's tests t0000 to t3999: setup, objects, index, checkout, branches, rebase, merge of trees
 . "$(dirname "$0")/lib.sh"
 
-at_least=8000
+at_least=5000
 program='source/git*'
 
 build() {

@@ -2,7 +2,7 @@
 # Perl's core tests (t/), and those of its threads, of Storable and of its C interface
 . "$(dirname "$0")/lib.sh"
 
-at_least=100000
+at_least=90000
 program='source/perl'
 
 build() {
