@@ -25,6 +25,7 @@ unit() {
         --baseport $((20000 + worker * 3000)) --portcount 2900
 }
 
+# The names in integration/psync2 tell the layout of servers, which is random.
 verdicts() {
     awk '/^=== unit / { unit = $3 }
         /^\[(ok|err)\]: / {
@@ -32,6 +33,7 @@ verdicts() {
             sub(/^[^ ]+ /, "")
             sub(/ \([0-9]+ ms\)$/, "")
             sub(/ in tests\/[^ ]*\.tcl$/, "")
+            if (unit == "integration/psync2") gsub(/[0-9]+/, "N")
             print verdict, unit ": " $0
         }'
 }
