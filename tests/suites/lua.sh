@@ -16,6 +16,10 @@ build() {
     module lpeg.so lpeg/lp*.c
     module cjson.so cjson/{lua_cjson,fpconv,strbuf}.c
     module lfs.so filesystem/src/lfs.c
+    # It lists /tmp, where others are at work.
+    mkdir listed
+    touch listed/{1..9}
+    sed -i "s,^local tmp = \"/tmp\",local tmp = \"$work/listed\"," filesystem/tests/test.lua
     cp lpeg/re.lua .
     cp -r cjson/lua/cjson .
     (cd cjson/tests && perl genutf8.pl)
