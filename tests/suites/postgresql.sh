@@ -6,8 +6,8 @@ at_least=350
 program='source/tmp_install/*/postgres'
 units=(src/test/regress src/test/isolation src/pl/plpgsql/src)
 for module in btree_gin btree_gist citext cube hstore intarray isn ltree pageinspect \
-    pg_stat_statements pg_trgm postgres_fdw seg \
-    tablefunc tcn test_decoding tsm_system_rows unaccent; do
+    pg_stat_statements pg_trgm postgres_fdw seg tablefunc tcn test_decoding tsm_system_rows \
+    unaccent; do
     units+=("contrib/$module")
 done
 # It refuses to run as root.
