@@ -13,6 +13,8 @@
 #ifndef EBB_BASE_H
 #define EBB_BASE_H
 
+#include <limits.h>
+#undef PAGE_SIZE /* musl says there what it takes for the size of an OS page; ours is below */
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
