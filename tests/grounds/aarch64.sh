@@ -23,13 +23,13 @@ for test in bits buddy chunk huge large mailbox meta options pagemap sizeclass s
         "$EBB_SRCDIR/src/fork.c" "$work/tests/.libs/libebbcore.a"
     run unit/$test qemu-aarch64 -L $root "$work/$test"
 done
-for test in aligned calloc errno errno_contention page_blocks realloc sized_free \
-    usable_size; do
+for test in aligned calloc errno errno_contention page_blocks realloc sized_free usable_size; do
     compile api $test -ldl
     run api/$test qemu-aarch64 -L $root -E "LD_PRELOAD=$library" "$work/$test"
 done
-for test in double-use pattern remote signals thread-churn trim-storm; do
+# The others count what takes qemu too long, or memory, of which qemu has its own for each thread.
+for test in double-use remote trim-storm; do
     compile stress $test load.c -ldl -lrt
-    run stress/$test qemu-aarch64 -L $root -E "LD_PRELOAD=$library" "$work/$test" 0.02
+    run stress/$test qemu-aarch64 -L $root -E "LD_PRELOAD=$library" "$work/$test" 0.1
 done
 [ -z "$failed" ]
