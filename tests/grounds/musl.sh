@@ -25,7 +25,7 @@ done
 for test in double-use fork fork-sweep pattern remote signals silent-threads surroundings \
     thread-churn; do
     compile stress $test load.c exhaust.c "${flags[@]}"
-    run stress/$test env "LD_PRELOAD=$library" "$work/$test" 0.1
+    run stress/$test env "LD_PRELOAD=$library" "$work/$test" 0.2
 done
 run "ebb run" "$work/src/ebb/ebb" run "$work/empty"
 [ -z "$failed" ]
