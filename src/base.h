@@ -7,12 +7,14 @@
  *             └─ run     pages in a row, one use:
  *                 ├─ span    blocks of one size class           span.h
  *                 └─ large   one block of 32 KiB … 4 MiB        large.h
- *   huge   one block over 4 MiB, a mapping of its own           huge.h
+ *   huge   one block over 4 MiB, of mappings kept for such      huge.h
  *   arena  what one thread owns: its spans and its cache        arena.h, cache.h
  */
 #ifndef EBB_BASE_H
 #define EBB_BASE_H
 
+#include <limits.h>
+#undef PAGE_SIZE /* musl says there what it takes for the size of an OS page; ours is below */
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>

@@ -287,22 +287,66 @@ bool chunk_extend(struct chunk *chunk, size_t first, size_t pages, size_t more)
     return taken;
 }
 
-/* On the schedule immediate: true when the pages, which are in nobody's hands, are clean now. */
-static bool purge_at_once(const struct chunk *chunk, size_t first, size_t pages)
+/* Sets of states. */
+#define STATES_OLD (1u << PAGE_OLD)
+#define STATES_DIRTY (1u << PAGE_OLD | 1u << PAGE_YOUNG)
+#define STATES_ALL (STATES_DIRTY | 1u << PAGE_LAZY)
+
+/* True for free pages that may be purged along with some in these states, whose OS page they share:
+ * clean or lazy ones. The young have a sweep of their own. */
+static bool may_join(const struct chunk *chunk, unsigned states, size_t page, size_t end)
 {
-    size_t bytes = 0;
-    return options.schedule == SCHEDULE_IMMEDIATE && (first | pages) % os_page_pages() == 0 &&
-           purge_range(chunk->base + first * PAGE_SIZE, pages * PAGE_SIZE, SWEEP_ALL, &bytes) ==
-               PURGE_DONE;
+    bool spare_young = (states & 1u << PAGE_YOUNG) == 0;
+    if (spare_young && bits_any(chunk->free_state[PAGE_YOUNG], page, end))
+        return false;
+    while (page < end && buddy_is_free(&chunk->buddy, page))
+        page++;
+    return page == end;
+}
+
+/* On the schedule immediate, before pages are given that are in nobody's hands: which of them are
+ * clean now, none or all whole OS pages. */
+struct clean {
+    size_t first, end;
+};
+
+static struct clean purge_at_once(const struct chunk *chunk, size_t first, size_t end)
+{
+    size_t unit = os_page_pages(), bytes = 0;
+    struct clean clean = {round_up(first, unit), end & ~(unit - 1)};
+    if (options.schedule == SCHEDULE_IMMEDIATE && clean.first < clean.end &&
+        purge_range(chunk->base + clean.first * PAGE_SIZE, (clean.end - clean.first) * PAGE_SIZE,
+                    SWEEP_ALL, &bytes) == PURGE_DONE)
+        return clean;
+    return (struct clean){first, first};
+}
+
+/* The same afterwards, for an OS page that the first page, or the end, divides: it may be free now.
+ * Under the lock, since it is only one. */
+static void purge_divided(struct chunk *chunk, size_t page)
+{
+    size_t unit = os_page_pages(), outer = page & ~(unit - 1), bytes = 0;
+    if (options.schedule == SCHEDULE_IMMEDIATE && outer != page &&
+        may_join(chunk, STATES_ALL, outer, outer + unit) &&
+        purge_range(chunk->base + outer * PAGE_SIZE, os_page_size, SWEEP_ALL, &bytes) == PURGE_DONE)
+        clear_states(chunk, outer, outer + unit);
+}
+
+static void give_locked(struct chunk *chunk, size_t first, size_t end, struct clean clean,
+                        enum page_state state)
+{
+    set_state(chunk, state, first, clean.first);
+    set_state(chunk, state, clean.end, end);
+    give_to_buddy(chunk, first, end - first);
+    purge_divided(chunk, first);
+    purge_divided(chunk, end);
 }
 
 static void give(struct chunk *chunk, size_t first, size_t pages, enum page_state state)
 {
-    bool clean = purge_at_once(chunk, first, pages);
+    struct clean clean = purge_at_once(chunk, first, first + pages);
     lock_acquire(&chunk->lock);
-    if (!clean)
-        set_state(chunk, state, first, first + pages);
-    give_to_buddy(chunk, first, pages);
+    give_locked(chunk, first, first + pages, clean, state);
     lock_release(&chunk->lock);
 }
 
@@ -326,25 +370,18 @@ size_t chunk_large_pages(struct chunk *chunk, size_t first)
 
 void chunk_set_large(struct chunk *chunk, size_t first, size_t wanted)
 {
-    size_t pages = chunk_large_pages(chunk, first), fewer = pages - min_size(wanted, pages);
-    bool clean = fewer != 0 && purge_at_once(chunk, first + wanted, fewer);
+    size_t pages = chunk_large_pages(chunk, first), kept = first + min_size(wanted, pages);
+    struct clean clean = purge_at_once(chunk, kept, first + pages);
     lock_acquire(&chunk->lock);
     chunk->large[first] = (uint16_t)wanted;
     chunk->large_pages += wanted - pages;
-    if (fewer != 0 && !clean)
-        set_state(chunk, PAGE_YOUNG, first + wanted, first + pages);
-    if (fewer != 0)
-        give_to_buddy(chunk, first + wanted, fewer);
+    if (kept != first + pages)
+        give_locked(chunk, kept, first + pages, clean, PAGE_YOUNG);
     lock_release(&chunk->lock);
 }
 
-/* Sets of states. */
-#define STATES_OLD (1u << PAGE_OLD)
-#define STATES_DIRTY (1u << PAGE_OLD | 1u << PAGE_YOUNG)
-#define STATES_ALL (STATES_DIRTY | 1u << PAGE_LAZY)
-
-/* Finds the next free pages in these states from *page on that make whole OS pages (which may be
- * larger than ours, and then cannot be given back while the other half is in use). */
+/* Finds the next free pages in these states from *page on, as whole OS pages (which may be larger
+ * than ours, and then cannot be given back while the other half is in use). */
 static bool find_pages(const struct chunk *chunk, unsigned states, size_t *page, size_t *end)
 {
     uint64_t wanted[CHUNK_PAGES / 64] = {0};
@@ -355,8 +392,9 @@ static bool find_pages(const struct chunk *chunk, unsigned states, size_t *page,
     for (size_t first = *page, stop; first < CHUNK_PAGES; first = stop) {
         first = bits_find(wanted, first, CHUNK_PAGES, true);
         stop = first < CHUNK_PAGES ? bits_find(wanted, first, CHUNK_PAGES, false) : CHUNK_PAGES;
-        *page = round_up(first, unit);
-        *end = stop & ~(unit - 1);
+        size_t outer = first & ~(unit - 1), outer_end = round_up(stop, unit);
+        *page = may_join(chunk, states, outer, first) ? outer : outer + unit;
+        *end = may_join(chunk, states, stop, outer_end) ? outer_end : outer_end - unit;
         if (*page < *end)
             return true;
     }

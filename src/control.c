@@ -27,7 +27,7 @@ EXPORT void API(malloc_stats)(void)
     errno = saved;
 }
 
-#ifdef __GLIBC__
+#ifndef EBB_NO_MALLINFO
 
 /* glibc's fields, each with what comes nearest:
  *   arena     bytes in chunks (spans, large blocks, free pages)
@@ -79,6 +79,8 @@ EXPORT struct mallinfo API(mallinfo)(void)
 }
 
 #endif
+
+#ifndef EBB_NO_MALLOC_INFO
 
 static void print_classes(FILE *stream, const struct stats_detail *detail)
 {
@@ -143,6 +145,10 @@ EXPORT int API(malloc_info)(int flags, FILE *stream)
     return fputs("</malloc>\n", stream) < 0 || ferror(stream) ? -1 : 0;
 }
 
+#endif
+
+#ifndef EBB_NO_MALLOPT
+
 /* glibc's parameters, where one has a meaning here; 1 for accepted, 0 for refused, and then nothing
  * has changed:
  *   M_TRIM_THRESHOLD  a process that uses fewer bytes is left alone by the purger; -1: it always is
@@ -162,3 +168,5 @@ EXPORT int API(mallopt)(int parameter, int value)
         return 0;
     }
 }
+
+#endif

@@ -38,7 +38,7 @@ ebb_sources = \
 	src/takeover.c src/takeover.h \
 	src/text.c src/text.h
 
-EBB_DEFINES = -DEBB_VERSION='"$(PACKAGE_VERSION)"'
+EBB_DEFINES = -DEBB_VERSION='"$(PACKAGE_VERSION)"' $(EBB_LACKS)
 
 # -fno-builtin-*: the compiler must not turn our calloc into a call of calloc. -fexceptions: what
 # the program's new-handler throws passes through cxx.c; to the rest it makes no difference.
@@ -77,7 +77,7 @@ src_record_libebbrecord_la_SOURCES = \
 	src/os.c src/os.h \
 	src/text.c src/text.h
 src_record_libebbrecord_la_CPPFLAGS = $(AM_CPPFLAGS)
-src_record_libebbrecord_la_CFLAGS = $(EBB_CFLAGS) -ftls-model=initial-exec
+src_record_libebbrecord_la_CFLAGS = $(EBB_CFLAGS) $(EBB_EXCEPTIONS) -ftls-model=initial-exec
 src_record_libebbrecord_la_LDFLAGS = -pthread -avoid-version -no-undefined -Wl,--no-undefined \
 	-Wl,-z,relro -Wl,-z,now -Wl,-z,nodelete
 

@@ -169,7 +169,7 @@ size_t os_purge_ranges(const struct os_range *ranges, size_t count, bool lazily)
 
 void os_use_huge_pages(void *start, size_t size, bool use)
 {
-    madvise(start, size, use ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+    madvise(start, round_up(size, os_page_size), use ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 }
 
 /* From /proc/self/pagemap, 8 bytes an OS page, bit 63: present. (mincore(2) says the same, but is a

@@ -75,14 +75,15 @@ static void draw_span(struct picture *picture, const struct area *area, const st
     uint16_t live[SPAN_CELLS] = {0}, cached[SPAN_CELLS] = {0};
     const uint64_t *free = heap->bits + span->bits;
     const uint64_t *kept = free + sizeclasses[span->class].words;
-    size_t size = sizeclasses[span->class].size, first = span->page * PAGE_SIZE / CELL_SIZE;
+    size_t size = sizeclasses[span->class].size, start = span->page * PAGE_SIZE;
+    size_t first = start / CELL_SIZE, whole = round_up(start, os_page_size) - start;
     for (size_t block = 0; block < span->capacity; block++) {
         uint64_t bit = (uint64_t)1 << block % 64;
         if (!(free[block / 64] & bit))
             spread(kept[block / 64] & bit ? cached : live, block * size, size);
     }
     for (size_t cell = 0; cell < span->pages * PAGE_SIZE / CELL_SIZE; cell++) {
-        size_t page = cell * CELL_SIZE / os_page_size;
+        size_t page = (cell * CELL_SIZE - whole) / os_page_size; /* beyond 64 before the first */
         uint64_t bit = page < 64 ? (uint64_t)1 << page : 0;
         bool here = first + cell < area->cells && resident[first + cell];
         unsigned state = CELL_FREE;

@@ -208,5 +208,9 @@ int main(void)
         cmocka_unit_test(owner_is_let_in_while_its_cache_is_emptied),
         cmocka_unit_test(owner_is_let_in_while_its_holes_are_purged),
     };
+    if ((size_t)sysconf(_SC_PAGESIZE) > PAGE_SIZE) {
+        puts("left out: an OS page is larger than most spans");
+        return 77;
+    }
     return cmocka_run_group_tests_name("holds", tests, NULL, NULL);
 }

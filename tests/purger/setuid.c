@@ -7,7 +7,6 @@
 #include "support.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <grp.h>
 #include <pthread.h>
 #include <signal.h>
@@ -146,17 +145,10 @@ static void check(const char *what, const char *directory, bool busy)
 
 static size_t resident_bytes_of(int process)
 {
-    char path[64], text[128];
-    snprintf(path, sizeof path, "/proc/%d/statm", process);
-    int file = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t length = file < 0 ? -1 : read(file, text, sizeof text - 1);
-    if (file >= 0)
-        close(file);
-    if (length <= 0)
-        fail("%s cannot be read", path);
-    text[length] = '\0';
-    const char *second = strchr(text, ' ');
-    return second == NULL ? 0 : strtoull(second, NULL, 10) * (size_t)sysconf(_SC_PAGESIZE);
+    char kib[32];
+    if (!task_field(process, process, "VmRSS:", kib, sizeof kib))
+        fail("process %d is gone", process);
+    return strtoull(kib, NULL, 10) * KiB;
 }
 
 static void next_step(void)

@@ -105,7 +105,7 @@ bool purger_ends(double seconds)
 
 void load_prepare(struct load *load)
 {
-    size_t size = (load->bytes / load->least + 1) * sizeof *load->blocks;
+    size_t size = (load->bytes / load->least / MiB + 1) * MiB * sizeof *load->blocks;
     load->blocks =
         mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
     if (load->blocks == MAP_FAILED)

@@ -264,7 +264,7 @@ static void start_helper(struct helper *helper)
 void exhaust_prepare(size_t bytes)
 {
     limit_bytes = bytes;
-    table_capacity = 2 * bytes / sizes[0];
+    table_capacity = (2 * bytes / sizes[0] / MiB + 1) * MiB;
     table = mmap(NULL, table_capacity * sizeof *table, PROT_READ | PROT_WRITE,
                  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     spare_stack =

@@ -18,7 +18,8 @@ stress_tests = \
 	tests/stress/thread-churn \
 	tests/stress/trim-storm
 
-check_PROGRAMS += $(stress_tests) tests/stress/overcommit tests/stress/preload-tls
+check_PROGRAMS += $(stress_tests) \
+	tests/stress/long-run tests/stress/overcommit tests/stress/preload-tls
 TESTS += $(stress_tests) tests/stress/overcommit.sh tests/stress/preloads.sh
 EXTRA_DIST += tests/stress/overcommit.sh tests/stress/preloads.sh
 
@@ -51,6 +52,10 @@ tests_stress_fork_sweep_LDADD = $(stress_libs)
 tests_stress_silent_threads_SOURCES = tests/stress/silent-threads.c $(stress_support)
 tests_stress_silent_threads_CFLAGS = $(stress_cflags)
 tests_stress_silent_threads_LDADD = $(stress_libs)
+
+tests_stress_long_run_SOURCES = tests/stress/long-run.c $(stress_support)
+tests_stress_long_run_CFLAGS = $(stress_cflags)
+tests_stress_long_run_LDADD = $(stress_libs)
 
 tests_stress_oom_limits_SOURCES = tests/stress/oom-limits.c $(stress_exhaust)
 tests_stress_oom_limits_CFLAGS = $(stress_cflags)
@@ -116,3 +121,10 @@ tests_stress_preload_wrapper_la_SOURCES = tests/stress/preload-wrapper.c
 tests_stress_preload_wrapper_la_CFLAGS = $(stress_cflags)
 tests_stress_preload_wrapper_la_LIBADD = -ldl
 tests_stress_preload_wrapper_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere
+
+# An hour of a server's life, or so many minutes as are wanted. Not part of `make check`.
+LONG_MINUTES = 60
+.PHONY: check-long
+check-long: all tests/stress/long-run$(EXEEXT)
+	LD_PRELOAD='$(abs_builddir)/src/.libs/libebbmalloc.so' \
+	    tests/stress/long-run$(EXEEXT) $(LONG_MINUTES)

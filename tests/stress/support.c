@@ -83,7 +83,7 @@ static void require_library(void)
 }
 
 /* A real-time signal: the tests use SIGALRM and its kin for themselves. */
-#define WATCHDOG_SIGNAL (SIGRTMAX - 1)
+#define WATCHDOG_SIGNAL (SIGRTMIN + 5)
 
 static void watchdog(int signal)
 {

@@ -19,8 +19,8 @@
 
 #define AT_ONCE 256
 #define THREADS 40960
-#define STACK_BYTES (64 * KiB)
-#define BLOCKS 48 /* per thread */
+#define STACK_BYTES (128 * KiB) /* the least on aarch64 */
+#define BLOCKS 48               /* per thread */
 #define SHARED 4096
 
 /* What may stay resident after the end for each thread that was alive at once: the records of its

@@ -299,6 +299,100 @@ static void a_live_run_is_never_purged(void **state)
     give(&live);
 }
 
+/* ---- OS pages of 64 KiB, whatever the machine's are ------------------------------------------ */
+
+/* With two of ours to be kept in a chunk that the machine mapped as it does. */
+static struct run enlarge_os_pages(void)
+{
+    struct run keep = take(2);
+    os_page_size = 64 * KiB;
+    return keep;
+}
+
+static int own_os_pages(void **state)
+{
+    os_page_size = (size_t)sysconf(_SC_PAGESIZE);
+    return no_chunks(state);
+}
+
+/* Two of ours that make one of the OS. */
+static struct run take_os_page(void)
+{
+    struct run run = take_written(2);
+    assert_int_equal(run.first, 2);
+    return run;
+}
+
+static void give_half(const struct run *run, size_t page)
+{
+    chunk_give(run->chunk, run->first + page, 1);
+}
+
+static void half_an_os_page_is_purged_when_the_other_one_is_free(void **state)
+{
+    (void)state;
+    struct run keep = enlarge_os_pages(), run = take_os_page();
+    pattern_write(run.start, PAGE_SIZE, 7);
+    give_half(&run, 1);
+    assert_false(chunk_any_dirty()); /* nothing that a sweep could do */
+    assert_int_equal(chunk_sweep(SWEEP_ALL, 1), 0);
+    assert_true(pattern_holds(run.start, PAGE_SIZE, 7));
+    give_half(&run, 0);
+    assert_int_equal(chunk_sweep(SWEEP_ALL, 1), os_page_size);
+    assert_int_equal(resident_in(run.start, bytes_of(&run)), 0);
+    assert_int_equal(dirty_bytes(), 0);
+    give(&keep);
+}
+
+static void a_clean_half_of_an_os_page_goes_with_the_dirty_one(void **state)
+{
+    (void)state;
+    struct run keep = enlarge_os_pages(), low = take_written(1);
+    assert_int_equal(low.first, 2);
+    give(&low);
+    assert_int_equal(chunk_sweep(SWEEP_OLD, 1), 0);
+    assert_int_equal(chunk_sweep(SWEEP_OLD, 1), os_page_size);
+    assert_int_equal(dirty_bytes(), 0);
+    struct run both = take(2);
+    assert_ptr_equal(both.start, low.start);
+    assert_true(both.zero);
+    assert_true(reads_zero(both.start, bytes_of(&both)));
+    give(&both);
+    give(&keep);
+}
+
+static void a_young_half_of_an_os_page_makes_the_old_one_wait(void **state)
+{
+    (void)state;
+    struct run keep = enlarge_os_pages(), run = take_os_page();
+    give_half(&run, 0);
+    chunk_sweep(SWEEP_OLD, 1);
+    give_half(&run, 1);
+    assert_int_equal(chunk_sweep(SWEEP_OLD, 1), 0);
+    assert_int_equal(resident_in(run.start, bytes_of(&run)), bytes_of(&run));
+    assert_int_equal(chunk_sweep(SWEEP_OLD, 1), os_page_size);
+    give(&keep);
+}
+
+static void a_lazy_half_of_an_os_page_goes_with_the_dirty_one(void **state)
+{
+    (void)state;
+    struct run keep = enlarge_os_pages(), run = take_os_page();
+    give(&run);
+    refuse(KIND(OS_CALL_PURGE), 1, SIZE_MAX);
+    chunk_sweep(SWEEP_ALL, 1);
+    refuse_none();
+    struct run low = take_written(1);
+    assert_ptr_equal(low.start, run.start);
+    give(&low);
+    assert_int_equal(chunk_sweep(SWEEP_ALL, 1), os_page_size);
+    struct run both = take(2);
+    assert_ptr_equal(both.start, run.start);
+    assert_true(both.zero);
+    give(&both);
+    give(&keep);
+}
+
 static void zero_is_said_of_what_reads_as_zero_and_of_nothing_else(void **state)
 {
     (void)state;
@@ -534,6 +628,7 @@ static void runs_are_nobody_elses_while_others_take_give_sweep_and_unmap(void **
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, no_chunks, no_chunks)
+#define TEST_LARGE(name) cmocka_unit_test_setup_teardown(name, no_chunks, own_os_pages)
 
 int main(void)
 {
@@ -552,6 +647,10 @@ int main(void)
         TEST(a_sweep_of_everything_purges_young_pages_too_neighbours_in_one_call),
         TEST(reuse_makes_old_pages_young_again),
         TEST(a_live_run_is_never_purged),
+        TEST_LARGE(half_an_os_page_is_purged_when_the_other_one_is_free),
+        TEST_LARGE(a_clean_half_of_an_os_page_goes_with_the_dirty_one),
+        TEST_LARGE(a_young_half_of_an_os_page_makes_the_old_one_wait),
+        TEST_LARGE(a_lazy_half_of_an_os_page_goes_with_the_dirty_one),
         TEST(zero_is_said_of_what_reads_as_zero_and_of_nothing_else),
         TEST(lazily_purged_pages_are_neither_dirty_nor_zero),
         TEST(a_refused_purge_is_tried_again_by_a_trim_and_keeps_nobody_awake),

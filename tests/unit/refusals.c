@@ -260,11 +260,13 @@ struct run {
 
 static size_t address_space(void)
 {
-    size_t pages = 0;
-    FILE *file = fopen("/proc/self/statm", "r");
-    require(file != NULL && fscanf(file, "%zu", &pages) == 1);
+    size_t kib = 0;
+    FILE *file = fopen("/proc/self/status", "r");
+    require(file != NULL);
+    while (fscanf(file, "VmSize: %zu", &kib) != 1)
+        require(fscanf(file, "%*[^\n]\n") == 0);
     fclose(file);
-    return pages * os_page_size;
+    return kib * KiB;
 }
 
 static bool is_nothing_in_use(struct stats *stats)
