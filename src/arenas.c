@@ -6,6 +6,7 @@
 #include "meta.h"
 #include "options.h"
 #include "os.h"
+#include "secret.h"
 
 /* Arenas before the first look for threads that ended without a word. */
 #define FIRST_LOOK_FOR_DEAD 16
@@ -99,6 +100,8 @@ static void prepare(void)
         return;
     os_init();
     options_init();
+    if (options.harden == HARDEN_ON)
+        secret_init();
     arenas.arena_size = cache_lay_out();
     commons.orphan = true;
     arenas_add(&commons);
@@ -169,21 +172,16 @@ static cold struct arena *join(void)
     return arena_self;
 }
 
-static struct arena *arenas_current(void)
+struct arena *arenas_join(void)
 {
     return likely(arena_self != &unborn) ? arena_self : join();
-}
-
-void arenas_join(void)
-{
-    arenas_current();
 }
 
 /* ---- Slow paths ------------------------------------------------------------------------------ */
 
 void *arena_alloc(unsigned class, bool *zero)
 {
-    struct arena *arena = arenas_current();
+    struct arena *arena = arenas_join();
     struct bin *bin = &arena->cache.bins[class];
     struct mistake mistake = {SPAN_FINE, NULL};
     void *block;
@@ -201,7 +199,7 @@ void *arena_alloc(unsigned class, bool *zero)
 
 void arena_free(unsigned class, void *block)
 {
-    struct arena *arena = arenas_current();
+    struct arena *arena = arenas_join();
     struct mistake mistake = {SPAN_FINE, NULL};
     void *foreign[CACHE_BATCH];
     size_t foreigners = 0;

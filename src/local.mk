@@ -30,6 +30,7 @@ ebb_sources = \
 	src/purger.c src/purger.h \
 	src/report.c src/report.h \
 	src/root.c src/root.h \
+	src/secret.c src/secret.h \
 	src/sizeclass.c src/sizeclass.h \
 	src/span.c src/span.h \
 	src/stats.c src/stats.h \
