@@ -325,6 +325,36 @@ void chunk_give_rested(struct chunk *chunk, size_t first, size_t pages)
     give(chunk, first, pages, PAGE_OLD);
 }
 
+static _Atomic size_t guards;
+
+bool chunk_may_guard(void)
+{
+    return atomic_load_explicit(&guards, memory_order_relaxed) < GUARDS_MOST &&
+           os_page_pages() == 1;
+}
+
+bool chunk_guard(struct chunk *chunk, size_t page)
+{
+    if (!os_forbid(chunk->base + page * PAGE_SIZE, PAGE_SIZE))
+        return false;
+    atomic_fetch_add_explicit(&guards, 1, memory_order_relaxed);
+    lock_acquire(&chunk->lock);
+    chunk->guard_pages++;
+    lock_release(&chunk->lock);
+    return true;
+}
+
+void chunk_drop_guard(struct chunk *chunk, size_t page)
+{
+    if (!os_commit(chunk->base + page * PAGE_SIZE, PAGE_SIZE))
+        return;
+    atomic_fetch_sub_explicit(&guards, 1, memory_order_relaxed);
+    lock_acquire(&chunk->lock);
+    chunk->guard_pages--;
+    give_to_buddy(chunk, page, 1); /* clean */
+    lock_release(&chunk->lock);
+}
+
 size_t chunk_large_pages(struct chunk *chunk, size_t first)
 {
     lock_acquire(&chunk->lock);
