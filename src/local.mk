@@ -13,6 +13,7 @@ ebb_sources = \
 	src/counts.h \
 	src/cxx.c \
 	src/fork.c \
+	src/harden.c src/harden.h \
 	src/huge.c src/huge.h \
 	src/large.c src/large.h \
 	src/lock.h \
