@@ -238,7 +238,7 @@ bool harden_flush(struct arena *arena, size_t most, struct mistake *mistake)
         for (size_t i = 0; i < kept; i++)
             add_newest(arena, blocks[i]);
     }
-    return kept != 0 || !harden_holds_any(arena);
+    return !harden_holds_any(arena);
 }
 
 /* ---- Calls ----------------------------------------------------------------------------------- */
