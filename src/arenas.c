@@ -197,16 +197,25 @@ void *arena_alloc(unsigned class, bool *zero)
     return block;
 }
 
+/* What can be seen at once of a block that must not be freed: it was kept last, or is none or free
+ * in a span of the arena. Under its mutex. */
+static enum span_error error_of(struct arena *arena, unsigned class, void *block)
+{
+    const struct span *span = span_of(block);
+    if (arena->limits[class] != 0 && arena->cache.bins[class].top[-1] == block)
+        return SPAN_FREED_TWICE;
+    return span != NULL && span_owner(span) == arena ? span_error_of(span, block) : SPAN_FINE;
+}
+
 void arena_free(unsigned class, void *block)
 {
     struct arena *arena = arenas_join();
-    struct mistake mistake = {SPAN_FINE, NULL};
+    struct mistake mistake = {SPAN_FINE, block};
     void *foreign[CACHE_BATCH];
     size_t foreigners = 0;
     lock_acquire(&arena->mutex);
-    if (arena->limits[class] != 0 && arena->cache.bins[class].top[-1] == block)
-        mistake = (struct mistake){SPAN_FREED_TWICE, block};
-    else
+    mistake.error = error_of(arena, class, block);
+    if (likely(mistake.error == SPAN_FINE))
         foreigners = cache_keep(arena, class, block, foreign, &mistake);
     lock_release(&arena->mutex);
     if (foreigners != 0)

@@ -7,6 +7,7 @@
 #include "os.h"
 #include "secret.h"
 
+/* Up to META_SMALL_MAX: 32 words are the most. */
 static size_t record_size(unsigned words)
 {
     size_t bitmaps = options.harden == HARDEN_ON ? 2 : 1;

@@ -97,6 +97,16 @@ static always_inline size_t span_index(const struct span *span, const void *bloc
     return likely(index * info->size == offset && index < info->capacity) ? index : SPAN_NO_BLOCK;
 }
 
+/* What is wrong with an address in the span as the start of a block that is out. */
+static inline enum span_error span_error_of(const struct span *span, const void *block)
+{
+    size_t index = span_index(span, block);
+    if (unlikely(index == SPAN_NO_BLOCK))
+        return SPAN_MISALIGNED;
+    bool is_free = (span->free[index / 64] >> index % 64 & 1) != 0;
+    return unlikely(is_free) ? SPAN_FREED_TWICE : SPAN_FINE;
+}
+
 /* In the hardened mode alone: bit i: block i has been filled since it was live (harden.h). */
 static inline uint64_t *span_filled(struct span *span)
 {

@@ -256,6 +256,10 @@ static void the_environment_sets_options_and_the_rest_keep_their_defaults(void *
     CHECK_SETS("EBBMALLOC_SOFT_LIMIT", "3G", soft_limit, 3072 * MiB);
     CHECK_SETS("EBBMALLOC_HUGE_PAGES", "on", huge_pages, HUGE_PAGES_ON);
     CHECK_SETS("EBBMALLOC_HARDEN", "0", harden, HARDEN_OFF);
+    struct options hardened = usual;
+    hardened.harden = HARDEN_ON;
+    hardened.thread_cache = 0;
+    check_init("EBBMALLOC_HARDEN", "1", hardened);
     CHECK_SETS("EBBMALLOC_STATS", "exit", stats, STATS_EXIT);
     CHECK_SETS("EBBMALLOC_STATS_SIGNAL", "HUP", stats_signal, 1);
 }
