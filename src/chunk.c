@@ -108,20 +108,30 @@ static void set_state(struct chunk *chunk, enum page_state state, size_t first, 
         count_dirty(chunk, end - first, 0);
 }
 
-/* Forgets the states of pages; true when they had none: they are clean. */
-static bool clear_states(struct chunk *chunk, size_t first, size_t end)
+/* Forgets the states of pages; returns how many had none: they are clean. */
+static size_t clear_states(struct chunk *chunk, size_t first, size_t end)
 {
-    bool clean = true;
+    size_t clean = end - first;
     for (int state = 0; state < PAGE_STATES; state++) {
         uint64_t *bits = chunk->free_state[state];
         if (!bits_any(bits, first, end))
             continue;
-        clean = false;
+        size_t count = bits_count(bits, first, end);
+        clean -= count;
         if (state != PAGE_LAZY)
-            count_dirty(chunk, 0, bits_count(bits, first, end));
+            count_dirty(chunk, 0, count);
         bits_clear(bits, first, end);
     }
     return clean;
+}
+
+/* The same of pages that are to be used. True when they are clean throughout. */
+static bool begin_use(struct chunk *chunk, size_t first, size_t end)
+{
+    size_t clean = clear_states(chunk, first, end);
+    if (clean != 0)
+        purge_note_use(clean * PAGE_SIZE);
+    return clean == end - first;
 }
 
 /* Under the chunk's lock. */
@@ -142,7 +152,7 @@ static bool take_locked(struct chunk *chunk, size_t pages, size_t alignment, boo
     run->first = first;
     run->pages = pages;
     run->start = chunk->base + first * PAGE_SIZE;
-    run->zero = clear_states(chunk, first, first + pages);
+    run->zero = begin_use(chunk, first, first + pages);
     if (large) {
         chunk->large[first] = (uint16_t)pages;
         chunk->large_pages += pages;
@@ -290,7 +300,7 @@ bool chunk_extend(struct chunk *chunk, size_t first, size_t pages, size_t more)
     lock_acquire(&chunk->lock);
     bool taken = extend_locked(chunk, end, more);
     if (taken)
-        clear_states(chunk, end, end + more);
+        begin_use(chunk, end, end + more);
     publish_orders(chunk);
     lock_release(&chunk->lock);
     return taken;

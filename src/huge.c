@@ -186,6 +186,12 @@ static void let_go(struct huge *block)
     lock_release(&huge_lists.lock);
 }
 
+static void note_growth(size_t bytes)
+{
+    purge_note_growth(bytes);
+    purge_note_use(bytes);
+}
+
 /* At least one of our pages, so that no two blocks begin in the same one: the page map has one code
  * for it. */
 static size_t whole_size(size_t size)
@@ -203,7 +209,7 @@ static bool lengthen(struct huge *block, size_t size)
             return false;
         block->start = target;
     }
-    purge_note_growth(size - block->mapped);
+    note_growth(size - block->mapped);
     block->mapped = size;
     return true;
 }
@@ -239,7 +245,7 @@ void *huge_alloc(size_t size, size_t alignment, bool *zero)
             return NULL;
         block->start = map(size, alignment);
         block->mapped = size;
-        purge_note_growth(size);
+        note_growth(size);
         if (block->start == NULL) {
             drop_record(block);
             return NULL;
@@ -333,7 +339,7 @@ void *huge_resize(void *start, size_t size)
     else if (size <= block->mapped)
         set_size(block, size, block->mapped);
     else {
-        purge_note_growth(size - block->mapped);
+        note_growth(size - block->mapped);
         if (!os_resize(start, block->mapped, size))
             return move(block, size);
         set_size(block, size, size);

@@ -86,6 +86,7 @@ void span_destroy(struct span *span, bool rested)
     struct chunk *chunk = span->chunk;
     size_t first = chunk_page(span->base), pages = span->pages, guard = span->guard;
     enter_pages(span, NULL);
+    purge_note_use(span_hole_bytes(span)); /* they count as dirty from now on */
     meta_free(span, record_size(span->words));
     if (guard != 0)
         chunk_drop_guard(chunk, first + guard);
@@ -123,13 +124,14 @@ static size_t os_pages(const struct span *span, size_t *offset)
 /* Blocks between these offsets are handed out: their pages are resident from now on. */
 static cold void mark_in_use(struct span *span, size_t from, size_t to)
 {
-    size_t offset, count = os_pages(span, &offset);
+    size_t offset, count = os_pages(span, &offset), before = span_hole_bytes(span);
     for (size_t page = 0; page < count; page++) {
         size_t start = offset + page * os_page_size;
         if (start < to && start + os_page_size > from)
             span->purged &= ~((uint64_t)1 << page);
     }
     span->lazy &= span->purged;
+    purge_note_use(before - span_hole_bytes(span));
 }
 
 /* True when no block that lies in the OS page, in part or whole, is out. */
