@@ -20,7 +20,8 @@ purger_tests = \
 	tests/purger/survives
 
 check_PROGRAMS += $(purger_tests)
-TESTS += $(purger_tests)
+TESTS += $(purger_tests) tests/purger/hardened.sh
+EXTRA_DIST += tests/purger/hardened.sh
 
 purger_cflags = $(AM_CFLAGS) -fno-builtin -pthread
 purger_libs = -ldl -lrt -lpthread
