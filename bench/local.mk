@@ -105,7 +105,7 @@ endif
 # What stands in EXTRA_… is not cleaned by itself.
 CLEANFILES += $(bench_workloads) bench/micro/micro$(EXEEXT) bench/libebbcounts.la
 
-dist_noinst_SCRIPTS += bench/compare bench/programs/run bench/servers bench/tide
+dist_noinst_SCRIPTS += bench/attacks bench/compare bench/programs/run bench/servers bench/tide
 EXTRA_DIST += \
 	bench/NOTES.md \
 	bench/common.py \

@@ -34,6 +34,9 @@ void *api_alloc_aligned(size_t alignment, size_t size);
  * entered and not left. Aborts in the name of `call` when pointer is no block. */
 void api_free_slow(void *pointer, const char *call);
 
+/* The same when the caller said what size it has, which the hardened mode holds him to. */
+void api_free_sized_slow(void *pointer, size_t size, const char *call);
+
 /* malloc: a block from the cache, in the common case. */
 static always_inline void *api_alloc(size_t size)
 {
@@ -60,15 +63,24 @@ static always_inline void api_free(void *pointer)
     api_free_as(pointer, "free");
 }
 
+/* free of a block that the caller says has so many bytes; the page map is asked all the same. */
+static always_inline void api_free_unsure(void *pointer, size_t size, const char *call)
+{
+    unsigned code;
+    if (unlikely(!pagemap_find(pointer, &code)) ||
+        unlikely(!cache_push(&arena_self->cache, code, pointer)))
+        api_free_sized_slow(pointer, size, call);
+}
+
 /* free of a block that is in the class of size for certain: no look into the page map. A wrong
  * size is seen when the block goes back to its span. */
 static always_inline void api_free_sized(void *pointer, size_t size)
 {
     struct cache *cache = &arena_self->cache;
     if (unlikely(pointer == NULL || size - 1 >= SMALL_MAX))
-        api_free_as(pointer, "delete");
+        api_free_unsure(pointer, size, "delete");
     else if (unlikely(!cache_push(cache, cache->codes[(size - 1) >> 4], pointer)))
-        api_free_slow(pointer, "delete");
+        api_free_sized_slow(pointer, size, "delete");
 }
 
 #endif

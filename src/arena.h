@@ -46,9 +46,10 @@ struct arena {
     size_t hole_bytes, lazy_bytes; /* of those, given back; and of these, lazily */
     size_t large_bytes;            /* in large ones of its spans */
     size_t spans, large_spans;
-    bool took_zero;       /* the last span made reads as zero */
-    unsigned victim;      /* the next class whose limit may have to shrink */
-    struct arena *lender; /* whom to ask next for a span */
+    bool took_zero;                /* the last span made reads as zero */
+    struct quarantine *quarantine; /* in the hardened mode (harden.h); NULL: none yet */
+    unsigned victim;               /* the next class whose limit may have to shrink */
+    struct arena *lender;          /* whom to ask next for a span */
     uint64_t refills, flushes, foreign_frees, takeovers, borrowed_spans;
     uint64_t calls_us;   /* when it last looked how many refills and flushes there were … */
     bool calm;           /* … and they were few */
@@ -69,6 +70,7 @@ struct arena {
         uint32_t spans;       /* count */
         uint32_t free_blocks; /* in them; not those in caches */
         uint32_t hole_pages;  /* OS pages of them that are given back, lazily or not */
+        uint32_t retired;     /* blocks in this arena's quarantine, whosever spans they are of */
     } books[CLASS_END];
 
     /* Mail that had to go on to another arena, and could not yet; others look whether there is any.

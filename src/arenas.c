@@ -6,6 +6,7 @@
 #include "meta.h"
 #include "options.h"
 #include "os.h"
+#include "secret.h"
 
 /* Arenas before the first look for threads that ended without a word. */
 #define FIRST_LOOK_FOR_DEAD 16
@@ -101,6 +102,8 @@ static void prepare(void)
         return;
     os_init();
     options_init();
+    if (options.harden == HARDEN_ON)
+        secret_init();
     arenas.arena_size = cache_lay_out();
     commons.orphan = true;
     arenas_add(&commons);
@@ -171,21 +174,16 @@ static cold struct arena *join(void)
     return arena_self;
 }
 
-static struct arena *arenas_current(void)
+struct arena *arenas_join(void)
 {
     return likely(arena_self != &unborn) ? arena_self : join();
-}
-
-void arenas_join(void)
-{
-    arenas_current();
 }
 
 /* ---- Slow paths ------------------------------------------------------------------------------ */
 
 void *arena_alloc(unsigned class, bool *zero)
 {
-    struct arena *arena = arenas_current();
+    struct arena *arena = arenas_join();
     struct bin *bin = &arena->cache.bins[class];
     struct mistake mistake = {SPAN_FINE, NULL};
     void *block;
@@ -201,16 +199,25 @@ void *arena_alloc(unsigned class, bool *zero)
     return block;
 }
 
+/* What can be seen at once of a block that must not be freed: it was kept last, or is none or free
+ * in a span of the arena. Under its mutex. */
+static enum span_error error_of(struct arena *arena, unsigned class, void *block)
+{
+    const struct span *span = span_of(block);
+    if (arena->limits[class] != 0 && arena->cache.bins[class].top[-1] == block)
+        return SPAN_FREED_TWICE;
+    return span != NULL && span_owner(span) == arena ? span_error_of(span, block) : SPAN_FINE;
+}
+
 void arena_free(unsigned class, void *block)
 {
-    struct arena *arena = arenas_current();
-    struct mistake mistake = {SPAN_FINE, NULL};
+    struct arena *arena = arenas_join();
+    struct mistake mistake = {SPAN_FINE, block};
     void *foreign[CACHE_BATCH];
     size_t foreigners = 0;
     lock_acquire(&arena->mutex);
-    if (arena->limits[class] != 0 && arena->cache.bins[class].top[-1] == block)
-        mistake = (struct mistake){SPAN_FREED_TWICE, block};
-    else
+    mistake.error = error_of(arena, class, block);
+    if (likely(mistake.error == SPAN_FINE))
         foreigners = cache_keep(arena, class, block, foreign, &mistake);
     lock_release(&arena->mutex);
     if (foreigners != 0)

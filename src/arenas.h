@@ -23,8 +23,8 @@ void *arena_alloc(unsigned class, bool *zero);
 /* Keeps a block, or brings older ones back. Aborts when it finds one that was not to be freed. */
 void arena_free(unsigned class, void *block);
 
-/* Gives the calling thread an arena, if it has none. */
-void arenas_join(void);
+/* The calling thread's arena, which it is given if it has none; without memory, the commons. */
+struct arena *arenas_join(void);
 
 /* Reads the page size and the options, if nobody has yet. For calls that a program may make before
  * its first block. */

@@ -99,20 +99,30 @@ static void set_state(struct chunk *chunk, enum page_state state, size_t first, 
         count_dirty(chunk, end - first, 0);
 }
 
-/* Forgets the states of pages; true when they had none: they are clean. */
-static bool clear_states(struct chunk *chunk, size_t first, size_t end)
+/* Forgets the states of pages; returns how many had none: they are clean. */
+static size_t clear_states(struct chunk *chunk, size_t first, size_t end)
 {
-    bool clean = true;
+    size_t clean = end - first;
     for (int state = 0; state < PAGE_STATES; state++) {
         uint64_t *bits = chunk->free_state[state];
         if (!bits_any(bits, first, end))
             continue;
-        clean = false;
+        size_t count = bits_count(bits, first, end);
+        clean -= count;
         if (state != PAGE_LAZY)
-            count_dirty(chunk, 0, bits_count(bits, first, end));
+            count_dirty(chunk, 0, count);
         bits_clear(bits, first, end);
     }
     return clean;
+}
+
+/* The same of pages that are to be used. True when they are clean throughout. */
+static bool begin_use(struct chunk *chunk, size_t first, size_t end)
+{
+    size_t clean = clear_states(chunk, first, end);
+    if (clean != 0)
+        purge_note_use(clean * PAGE_SIZE);
+    return clean == end - first;
 }
 
 /* Under the chunk's lock. */
@@ -133,7 +143,7 @@ static bool take_locked(struct chunk *chunk, size_t pages, size_t alignment, boo
     run->first = first;
     run->pages = pages;
     run->start = chunk->base + first * PAGE_SIZE;
-    run->zero = clear_states(chunk, first, first + pages);
+    run->zero = begin_use(chunk, first, first + pages);
     if (large) {
         chunk->large[first] = (uint16_t)pages;
         chunk->large_pages += pages;
@@ -281,7 +291,7 @@ bool chunk_extend(struct chunk *chunk, size_t first, size_t pages, size_t more)
     lock_acquire(&chunk->lock);
     bool taken = extend_locked(chunk, end, more);
     if (taken)
-        clear_states(chunk, end, end + more);
+        begin_use(chunk, end, end + more);
     publish_orders(chunk);
     lock_release(&chunk->lock);
     return taken;
@@ -358,6 +368,36 @@ void chunk_give(struct chunk *chunk, size_t first, size_t pages)
 void chunk_give_rested(struct chunk *chunk, size_t first, size_t pages)
 {
     give(chunk, first, pages, PAGE_OLD);
+}
+
+static _Atomic size_t guards;
+
+bool chunk_may_guard(void)
+{
+    return atomic_load_explicit(&guards, memory_order_relaxed) < GUARDS_MOST &&
+           os_page_pages() == 1;
+}
+
+bool chunk_guard(struct chunk *chunk, size_t page)
+{
+    if (!os_forbid(chunk->base + page * PAGE_SIZE, PAGE_SIZE))
+        return false;
+    atomic_fetch_add_explicit(&guards, 1, memory_order_relaxed);
+    lock_acquire(&chunk->lock);
+    chunk->guard_pages++;
+    lock_release(&chunk->lock);
+    return true;
+}
+
+void chunk_drop_guard(struct chunk *chunk, size_t page)
+{
+    if (!os_commit(chunk->base + page * PAGE_SIZE, PAGE_SIZE))
+        return;
+    atomic_fetch_sub_explicit(&guards, 1, memory_order_relaxed);
+    lock_acquire(&chunk->lock);
+    chunk->guard_pages--;
+    give_to_buddy(chunk, page, 1); /* clean */
+    lock_release(&chunk->lock);
 }
 
 size_t chunk_large_pages(struct chunk *chunk, size_t first)

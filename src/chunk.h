@@ -33,6 +33,7 @@ struct chunk {
     size_t number;      /* in the list; written once */
     size_t committed;   /* pages, from the base */
     size_t large_pages; /* in large blocks */
+    size_t guard_pages;
     _Atomic uint32_t
         dirty; /* free pages that are young or old; read by who looks without the lock */
     struct buddy buddy;
@@ -73,6 +74,15 @@ bool chunk_extend(struct chunk *chunk, size_t first, size_t pages, size_t more);
 /* Gives pages back, used; and the same for those that nobody has used for a while. */
 void chunk_give(struct chunk *chunk, size_t first, size_t pages);
 void chunk_give_rested(struct chunk *chunk, size_t first, size_t pages);
+
+/* Pages that cannot be touched (harden.h), fewer than GUARDS_MOST: false when there are enough. */
+#define GUARDS_MOST 8192
+bool chunk_may_guard(void);
+
+/* Makes one of a page that was taken; false, and it is as before, when that is refused. Gives it
+ * back as a free page, or, when that is refused, never. Both call the kernel. */
+bool chunk_guard(struct chunk *chunk, size_t page);
+void chunk_drop_guard(struct chunk *chunk, size_t page);
 
 /* One sweep over all chunks: purges the old dirty pages (all of them unless the kind is SWEEP_OLD),
  * makes the young ones old, and unmaps chunks that are free throughout and clean, but for
@@ -136,7 +146,9 @@ static inline void chunk_add(const struct chunk *chunk, struct chunk_totals *tot
     if (chunk->base == NULL)
         return;
     totals->mapped_bytes += CHUNK_SIZE;
-    totals->free_bytes += (chunk->buddy.free_pages + CHUNK_PAGES - chunk->committed) * PAGE_SIZE;
+    /* Guards are as good as free ones: they cost no memory. */
+    totals->free_bytes +=
+        (chunk->buddy.free_pages + CHUNK_PAGES - chunk->committed + chunk->guard_pages) * PAGE_SIZE;
     totals->dirty_bytes +=
         (chunk_count_state(chunk, PAGE_YOUNG) + chunk_count_state(chunk, PAGE_OLD)) * PAGE_SIZE;
     totals->lazy_bytes += chunk_count_state(chunk, PAGE_LAZY) * PAGE_SIZE;

@@ -302,6 +302,12 @@ static void let_go(struct huge *block)
     lock_release(&huge_lists.lock);
 }
 
+static void note_growth(size_t bytes)
+{
+    purge_note_growth(bytes);
+    purge_note_use(bytes);
+}
+
 /* At least one of our pages, so that no two blocks begin in the same one: the page map has one code
  * for it. */
 static size_t whole_size(size_t size)
@@ -320,7 +326,7 @@ static bool lengthen(struct huge *block, size_t size)
         block->start = target;
         block->mapping = next_mapping();
     }
-    purge_note_growth(size - block->size);
+    note_growth(size - block->size);
     block->size = size;
     return true;
 }
@@ -361,7 +367,7 @@ void *huge_alloc(size_t size, size_t alignment, bool *zero)
             return NULL;
         }
         block->mapping = next_mapping();
-        purge_note_growth(size);
+        note_growth(size);
     }
     lock_acquire(&huge_lists.lock);
     enter(block);
@@ -473,7 +479,7 @@ void *huge_resize(void *start, size_t size)
         return start;
     if (block == NULL || block->mapping == 0)
         return NULL;
-    purge_note_growth(size - block->size);
+    note_growth(size - block->size);
     if (!os_resize(start, block->size, size))
         return move(block, size);
     set_size(block, size);

@@ -13,6 +13,7 @@ ebb_sources = \
 	src/counts.h \
 	src/cxx.c \
 	src/fork.c \
+	src/harden.c src/harden.h \
 	src/huge.c src/huge.h \
 	src/large.c src/large.h \
 	src/lock.h \
@@ -30,6 +31,7 @@ ebb_sources = \
 	src/purger.c src/purger.h \
 	src/report.c src/report.h \
 	src/root.c src/root.h \
+	src/secret.c src/secret.h \
 	src/sizeclass.c src/sizeclass.h \
 	src/span.c src/span.h \
 	src/stats.c src/stats.h \

@@ -8,9 +8,11 @@
 #include "arenas.h"
 #include "chunk.h"
 #include "ebbmalloc.h"
+#include "harden.h"
 #include "huge.h"
 #include "large.h"
 #include "lone.h"
+#include "options.h"
 #include "os.h"
 #include "pagemap.h"
 #include "purger.h"
@@ -38,19 +40,52 @@
 /* Over 4 MiB, or aligned to more than a page. *zero as in large.h. */
 static void *alloc_pages(size_t size, size_t alignment, bool *zero)
 {
-    arenas_join();
     if (size <= LARGE_MAX && alignment <= RUN_ALIGNMENT_MAX)
         return large_alloc(size, alignment, zero);
     return huge_alloc(size, alignment, zero);
 }
 
-static void *alloc_any(size_t size, size_t alignment, bool *zero)
+static void *alloc_plain(size_t size, size_t alignment, bool *zero)
 {
     bool has_class = size <= LARGE_MAX && alignment <= PAGE_SIZE;
+    return has_class ? arena_alloc(sizeclass_of(size), zero) : alloc_pages(size, alignment, zero);
+}
+
+/* Bytes of a live block, or 0 when pointer is none. */
+static size_t room_of(const void *pointer)
+{
+    unsigned class = pagemap_class(pointer);
+    if (likely(class <= CLASS_SMALL_LAST))
+        return sizeclasses[class].size; /* 0 for CLASS_NONE */
+    if (class <= CLASS_LAST) {
+        bool is_block = ((uintptr_t)pointer & (PAGE_SIZE - 1)) == 0 &&
+                        !cache_holds_large(&arena_self->cache, class * CODE_PER_CLASS, pointer);
+        return is_block ? sizeclasses[class].size : 0;
+    }
     bool entered = lone_enter();
+    size_t size = class == CLASS_LARGE ? large_size(pointer) : huge_size(pointer);
+    lone_leave(entered);
+    return size;
+}
+
+static void *alloc_hardened(size_t size, size_t alignment, bool *zero)
+{
+    size_t room = harden_room(size, alignment);
+    if (room <= SMALL_MAX && alignment <= PAGE_SIZE)
+        return harden_alloc(sizeclass_of(room), size);
+    void *block = alloc_plain(room, alignment, zero);
+    if (block != NULL)
+        harden_seal(block, room_of(block), size);
+    return block;
+}
+
+static void *alloc_any(size_t size, size_t alignment, bool *zero)
+{
+    bool entered = lone_enter();
+    arenas_join(); /* the options are read from here on */
     *zero = false;
-    void *block =
-        has_class ? arena_alloc(sizeclass_of(size), zero) : alloc_pages(size, alignment, zero);
+    void *block = likely(options.harden == HARDEN_OFF) ? alloc_plain(size, alignment, zero)
+                                                       : alloc_hardened(size, alignment, zero);
     lone_leave(entered);
     return block;
 }
@@ -109,7 +144,8 @@ static cold void *alloc_aligned_slow(size_t alignment, size_t size)
 {
     bool zero;
     size_t rounded = round_up(max_size(size, 1), alignment);
-    if (size <= SMALL_MAX && alignment <= PAGE_SIZE && rounded <= SMALL_MAX)
+    if (size <= SMALL_MAX && alignment <= PAGE_SIZE && rounded <= SMALL_MAX &&
+        options.harden == HARDEN_OFF)
         return alloc_with_retry(rounded, MIN_ALIGNMENT, &zero);
     return alloc_with_retry(size, alignment, &zero);
 }
@@ -141,9 +177,32 @@ static cold _Noreturn void abort_on_foreign(const char *call, const void *pointe
     text_abort(call, pointer, describe(pointer));
 }
 
-/* False when pointer is no block. */
-static bool free_any(void *pointer)
+static size_t hardened_size(void *pointer, size_t room, const char *call)
 {
+    bool entered = lone_enter();
+    size_t size = harden_size(pointer, room, call);
+    lone_leave(entered);
+    return size;
+}
+
+/* True when that was all: a small block. */
+static bool free_hardened(void *pointer, const char *call)
+{
+    unsigned class = pagemap_class(pointer);
+    bool is_small = class >= CLASS_FIRST && class <= CLASS_SMALL_LAST;
+    size_t room = is_small ? 0 : room_of(pointer);
+    if (is_small)
+        harden_free(pointer, call);
+    else if (room != 0)
+        harden_size(pointer, room, call);
+    return is_small;
+}
+
+/* False when pointer is no block. */
+static bool free_any(void *pointer, const char *call)
+{
+    if (unlikely(options.harden == HARDEN_ON) && free_hardened(pointer, call))
+        return true;
     unsigned class = pagemap_class(pointer);
     if (unlikely(class < CLASS_FIRST || class > CLASS_LAST))
         return (class == CLASS_LARGE && large_free(pointer)) ||
@@ -170,7 +229,7 @@ static cold void free_slow(void *pointer, const char *call)
     if (pointer == NULL)
         return;
     bool entered = lone_enter();
-    bool freed = free_any(pointer);
+    bool freed = free_any(pointer, call);
     lone_leave(entered);
     if (unlikely(!freed))
         abort_on_foreign(call, pointer);
@@ -185,6 +244,16 @@ __attribute__((noinline)) void api_free_slow(void *pointer, const char *call)
     bool is_large = class > CLASS_SMALL_LAST && class <= CLASS_LAST;
     if (!is_large || !keep_large(pointer, class, call))
         free_slow(pointer, call);
+}
+
+void api_free_sized_slow(void *pointer, size_t size, const char *call)
+{
+    size_t room;
+    cache_leave(&arena_self->cache);
+    if (unlikely(options.harden == HARDEN_ON) && pointer != NULL &&
+        (room = room_of(pointer)) != 0 && hardened_size(pointer, room, call) != max_size(size, 1))
+        text_abort(call, pointer, "freed with a size that it was not asked for with");
+    api_free_slow(pointer, call);
 }
 
 /* ---- malloc, free ---------------------------------------------------------------------------- */
@@ -202,15 +271,13 @@ EXPORT hot void API(free)(void *pointer)
 /* The page map is asked all the same: realloc may have left a block in a larger class. */
 EXPORT void API(free_sized)(void *pointer, size_t size)
 {
-    (void)size;
-    api_free_as(pointer, "free_sized");
+    api_free_unsure(pointer, size, "free_sized");
 }
 
 EXPORT void API(free_aligned_sized)(void *pointer, size_t alignment, size_t size)
 {
     (void)alignment;
-    (void)size;
-    api_free_as(pointer, "free_aligned_sized");
+    api_free_unsure(pointer, size, "free_aligned_sized");
 }
 
 /* ---- calloc ---------------------------------------------------------------------------------- */
@@ -240,28 +307,21 @@ static always_inline size_t small_size(const void *pointer)
     return likely(class <= CLASS_SMALL_LAST) ? sizeclasses[class].size : 0; /* 0 for CLASS_NONE */
 }
 
-/* Bytes of a live block, or 0 when pointer is none. */
-static size_t size_of(const void *pointer)
+/* Bytes of a live block that the program may use. Aborts in the name of `call` when pointer is no
+ * block. */
+static size_t size_of(void *pointer, const char *call)
 {
-    unsigned class = pagemap_class(pointer);
-    if (class <= CLASS_SMALL_LAST)
-        return sizeclasses[class].size;
-    if (class <= CLASS_LAST) {
-        bool is_block = ((uintptr_t)pointer & (PAGE_SIZE - 1)) == 0 &&
-                        !cache_holds_large(&arena_self->cache, class * CODE_PER_CLASS, pointer);
-        return is_block ? sizeclasses[class].size : 0;
-    }
-    bool entered = lone_enter();
-    size_t size = class == CLASS_LARGE ? large_size(pointer) : huge_size(pointer);
-    lone_leave(entered);
-    return size;
+    size_t room = room_of(pointer);
+    if (unlikely(room == 0))
+        abort_on_foreign(call, pointer);
+    return likely(options.harden == HARDEN_OFF) ? room : hardened_size(pointer, room, call);
 }
 
 static void *move_block(void *pointer, size_t room, size_t size)
 {
     int saved = errno;
     size_t wanted = size;
-    if (size > room && room <= GROW_MOST)
+    if (size > room && room <= GROW_MOST && options.harden == HARDEN_OFF)
         wanted = max_size(size, room + room / GROW_SHARE);
     void *block = api_alloc(wanted);
     if (block == NULL && size <= room) {
@@ -275,8 +335,9 @@ static void *move_block(void *pointer, size_t room, size_t size)
     return block;
 }
 
-/* For blocks that are runs or mappings: where they stand, if possible. */
-static void *resize_pages(void *pointer, size_t room, size_t size)
+/* For blocks that are runs or mappings: where they stand, or as a mapping that moves; NULL, and
+ * nothing done, when that cannot be. */
+static void *resize_pages(void *pointer, size_t size)
 {
     int saved = errno;
     unsigned class = pagemap_class(pointer);
@@ -292,31 +353,50 @@ static void *resize_pages(void *pointer, size_t room, size_t size)
     lone_leave(entered);
     purger_tick(); /* while it is the growth that is new, and what is free was so before */
     errno = saved;
-    return block != NULL ? block : move_block(pointer, room, size);
+    return block;
+}
+
+/* A block of `was` bytes. */
+static cold void *realloc_hardened(void *pointer, size_t was, size_t size)
+{
+    size_t room = room_of(pointer), wanted = harden_room(size, MIN_ALIGNMENT);
+    void *block = NULL;
+    if (size > SIZE_MOST)
+        return move_block(pointer, was, size);
+    if (wanted <= room && room <= LARGE_MAX && SHRINK_KEEPS(wanted, room))
+        block = pointer;
+    else if (room > SMALL_MAX)
+        block = resize_pages(pointer, wanted);
+    if (block == NULL)
+        return move_block(pointer, was, size);
+    bool entered = lone_enter();
+    harden_reseal(block, room_of(block), size, room, was);
+    lone_leave(entered);
+    return block;
 }
 
 static __attribute__((noinline)) void *realloc_slow(void *pointer, size_t size)
 {
     if (pointer == NULL)
         return api_alloc(size);
-    size_t room = size_of(pointer);
-    if (unlikely(room == 0))
-        abort_on_foreign("realloc", pointer);
+    size_t room = size_of(pointer, "realloc");
     if (unlikely(size == 0)) { /* as glibc does it */
         api_free_as(pointer, "realloc");
         return NULL;
     }
+    if (unlikely(options.harden == HARDEN_ON))
+        return realloc_hardened(pointer, room, size);
     if (size <= room && room <= LARGE_MAX && SHRINK_KEEPS(size, room))
         return pointer;
-    if (room > SMALL_MAX)
-        return resize_pages(pointer, room, size);
-    return move_block(pointer, room, size);
+    void *block = room > SMALL_MAX ? resize_pages(pointer, size) : NULL;
+    return block != NULL ? block : move_block(pointer, room, size);
 }
 
 EXPORT void *API(realloc)(void *pointer, size_t size)
 {
     size_t room = small_size(pointer);
-    if (likely(size <= room && SHRINK_KEEPS(size, room)) && likely(size != 0))
+    if (likely(size <= room && SHRINK_KEEPS(size, room)) && likely(size != 0) &&
+        likely(options.harden == HARDEN_OFF))
         return pointer;
     return realloc_slow(pointer, size);
 }
@@ -406,20 +486,18 @@ EXPORT void *API(pvalloc)(size_t size)
 /* ---- Questions --------------------------------------------------------------------------------
  */
 
-static cold size_t usable_size_slow(const void *pointer)
+static cold size_t usable_size_slow(void *pointer)
 {
     if (pointer == NULL)
         return 0;
-    size_t size = size_of(pointer);
-    if (unlikely(size == 0))
-        abort_on_foreign("malloc_usable_size", pointer);
-    return size;
+    return size_of(pointer, "malloc_usable_size");
 }
 
 EXPORT size_t API(malloc_usable_size)(void *pointer)
 {
     size_t size = small_size(pointer);
-    return likely(size != 0) ? size : usable_size_slow(pointer);
+    return likely(size != 0) && likely(options.harden == HARDEN_OFF) ? size
+                                                                     : usable_size_slow(pointer);
 }
 
 EXPORT const char *ebb_version(void)

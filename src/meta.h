@@ -12,7 +12,7 @@
 
 /* The largest record kept on a free list, in bytes; larger ones (chunks, arenas) are recycled by
  * their own rooms. */
-#define META_SMALL_MAX (12 * META_GRAIN)
+#define META_SMALL_MAX (19 * META_GRAIN)
 
 /* Regions that are noted for who draws a map; there may be more. */
 #define META_REGIONS 4096

@@ -19,6 +19,7 @@ static const char *const advice_names[] = {"dontneed", "free", NULL};
 static const char *const schedule_names[] = {"idle", "periodic", "immediate", "manual", NULL};
 static const char *const thread_names[] = {"auto", "off", NULL};
 static const char *const huge_pages_names[] = {"off", "on", NULL};
+static const char *const harden_names[] = {"0", "1", NULL};
 static const char *const stats_names[] = {"off", "exit", NULL};
 
 /* Signals that a program can do without. */
@@ -44,6 +45,8 @@ const struct option option_table[] = {
      "resident above this, all that is free is given back at once; 0: no limit"},
     {PREFIX "HUGE_PAGES", OPTION_CHOICE, &options.huge_pages, 0, HUGE_PAGES_ON, HUGE_PAGES_OFF,
      huge_pages_names, "transparent huge pages: faster, but they keep free memory"},
+    {PREFIX "HARDEN", OPTION_CHOICE, &options.harden, 0, HARDEN_ON, HARDEN_OFF, harden_names,
+     "stop more of what a program must not do with memory; slower, and no caches"},
     {PREFIX "STATS", OPTION_CHOICE, &options.stats, 0, STATS_EXIT, STATS_OFF, stats_names,
      "write the page of malloc_stats when the program exits"},
     {PREFIX "STATS_SIGNAL", OPTION_CHOICE, &options.stats_signal, 0, SIGNAL_LAST, 0, signal_names,
@@ -215,4 +218,6 @@ void options_init(void)
     for (char **variable = environ; *variable != NULL; variable++)
         if (strncmp(*variable, PREFIX, sizeof PREFIX - 1) == 0)
             read_variable(*variable);
+    if (options.harden == HARDEN_ON)
+        options.thread_cache = 0; /* so every call takes a slow path, where it is looked at */
 }

@@ -31,6 +31,11 @@ enum stats_when {
     STATS_EXIT, /* at exit(3) and at the end of main */
 };
 
+enum harden {
+    HARDEN_OFF, /* mistakes are stopped where that costs nothing */
+    HARDEN_ON,  /* harden.h */
+};
+
 enum huge_pages {
     HUGE_PAGES_OFF, /* never in chunks: they would keep what is free between live blocks */
     HUGE_PAGES_ON,  /* wherever the kernel has them */
@@ -43,6 +48,7 @@ struct options {
     size_t purge_period_ms;   /* from one trim to the next, of SCHEDULE_PERIODIC */
     size_t soft_limit;        /* bytes resident above which all that is free goes; 0: none */
     size_t huge_pages;        /* enum huge_pages */
+    size_t harden;            /* enum harden */
     size_t background_thread; /* enum background_thread */
     size_t thread_cache;      /* bytes of free blocks that one thread may keep at most */
     size_t stats;             /* enum stats_when */

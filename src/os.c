@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -92,6 +93,12 @@ void *os_reserve_aligned(size_t size, size_t alignment)
 bool os_commit(void *start, size_t size)
 {
     return !REFUSED(OS_CALL_COMMIT) && mprotect(start, size, PROT_READ | PROT_WRITE) == 0;
+}
+
+bool os_forbid(void *start, size_t size)
+{
+    return !REFUSED(OS_CALL_COMMIT) && os_purge(start, size) &&
+           mprotect(start, size, PROT_NONE) == 0;
 }
 
 bool os_unmap(void *start, size_t size)
@@ -207,6 +214,13 @@ bool os_barrier_all(void)
     if (os_skip_barrier)
         return true;
     return syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) == 0;
+}
+
+void os_get_random(uint64_t random[2])
+{
+    const void *given = (const void *)getauxval(AT_RANDOM);
+    if (getrandom(random, 16, GRND_NONBLOCK) != 16 && given != NULL)
+        memcpy(random, given, 16);
 }
 
 uint64_t os_now_ms(void)

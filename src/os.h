@@ -28,6 +28,10 @@ void *os_reserve_aligned(size_t size, size_t alignment);
  * committed memory or on mappings). */
 bool os_commit(void *start, size_t size);
 
+/* Makes memory inaccessible, and gives it back: what was there is lost. False when refused (at
+ * vm.max_map_count); content may be lost then, too. */
+bool os_forbid(void *start, size_t size);
+
 /* Gives addresses back. False when the kernel refuses (splitting a mapping at vm.max_map_count). */
 bool os_unmap(void *start, size_t size);
 
@@ -71,6 +75,10 @@ bool os_has_barrier(void);
 
 /* Makes every running thread of this process pass a full memory barrier. */
 bool os_barrier_all(void);
+
+/* 16 random bytes: the kernel's, or, where it has none yet or the call is forbidden, those that the
+ * process was given at its start. */
+void os_get_random(uint64_t random[2]);
 
 /* Milliseconds since an arbitrary point, steady, coarse (a tick of the kernel). */
 uint64_t os_now_ms(void);

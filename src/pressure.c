@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "os.h"
+#include "purge.h"
 #include "text.h"
 
 /* A group is short of memory when a sixteenth of its limit or less is left: enough for what a load
@@ -427,8 +428,9 @@ static bool read_reclaimable(struct pressure_lines *lines, int directory,
     return known;
 }
 
-static bool is_near_limit(struct pressure_lines *lines, int directory,
-                          enum pressure_version version)
+/* Bytes until a group is near its limit, or less than 1; PURGE_ROOM_ANY where there is none. */
+static int64_t room_in_group(struct pressure_lines *lines, int directory,
+                             enum pressure_version version)
 {
     static const struct {
         const char *used, *limit, *throttled;
@@ -438,16 +440,19 @@ static bool is_near_limit(struct pressure_lines *lines, int directory,
     };
     uint64_t used, limit, throttled, reclaimable;
     if (!read_number(lines, directory, names[version].limit, &limit))
-        return false;
+        return PURGE_ROOM_ANY;
     if (names[version].throttled != NULL &&
         read_number(lines, directory, names[version].throttled, &throttled) && throttled < limit)
         limit = throttled;
-    if (limit == UINT64_MAX || !read_number(lines, directory, names[version].used, &used))
-        return false;
+    if (limit >= PURGE_ROOM_ANY || !read_number(lines, directory, names[version].used, &used) ||
+        used >= PURGE_ROOM_ANY)
+        return PURGE_ROOM_ANY;
     uint64_t most = limit - pressure_margin(limit);
     /* The statistics are dear: the kernel adds them up for the reader. */
-    return used >= most && read_reclaimable(lines, directory, version, &reclaimable) &&
-           used >= reclaimable && used - reclaimable >= most;
+    if (used >= most && (!read_reclaimable(lines, directory, version, &reclaimable) ||
+                         __builtin_sub_overflow(used, reclaimable, &used)))
+        return PURGE_ROOM_ANY;
+    return (int64_t)most - (int64_t)used;
 }
 
 bool pressure_parse_stalls(const char *line, uint64_t *average, uint64_t *stalled_us)
@@ -484,26 +489,31 @@ static bool is_stalled(struct pressure *pressure, uint64_t now)
 /* "TOTAL RESIDENT SHARED …" in OS pages. Shared are the pages of files, the program's own code
  * among them, and memory shared with others: none of it comes from malloc, and a mapped data base
  * would be over any limit. No margin: a soft limit is one. */
-static bool is_over_soft_limit(struct pressure *pressure, size_t soft_limit)
+static int64_t room_below_soft_limit(struct pressure *pressure, size_t soft_limit)
 {
     uint64_t total, resident, shared, bytes;
     begin_lines(&pressure->lines, pressure->resident);
     const char *line = soft_limit != 0 ? next_line(&pressure->lines) : NULL;
-    return line != NULL && read_digits(&line, &total) && *line++ == ' ' &&
-           read_digits(&line, &resident) && *line++ == ' ' && read_digits(&line, &shared) &&
-           resident >= shared && !__builtin_mul_overflow(resident - shared, os_page_size, &bytes) &&
-           bytes >= soft_limit;
+    bool known = line != NULL && read_digits(&line, &total) && *line++ == ' ' &&
+                 read_digits(&line, &resident) && *line++ == ' ' && read_digits(&line, &shared) &&
+                 resident >= shared &&
+                 !__builtin_mul_overflow(resident - shared, os_page_size, &bytes) &&
+                 bytes < PURGE_ROOM_ANY;
+    return known ? (int64_t)soft_limit - (int64_t)bytes : PURGE_ROOM_ANY;
 }
 
 /* All signs, whatever the first says: the stalls' account wants to be followed. */
 static bool look(struct pressure *pressure, size_t soft_limit, uint64_t now)
 {
     bool is_high = is_stalled(pressure, now);
-    is_high |= is_over_soft_limit(pressure, soft_limit);
-    for (size_t i = 0; i < pressure->level_count && !is_high; i++)
-        is_high = is_near_limit(&pressure->lines, pressure->levels[i].directory,
-                                pressure->levels[i].version);
-    return is_high;
+    int64_t room = room_below_soft_limit(pressure, soft_limit);
+    for (size_t i = 0; i < pressure->level_count && room > 0; i++) {
+        int64_t in_group = room_in_group(&pressure->lines, pressure->levels[i].directory,
+                                         pressure->levels[i].version);
+        room = in_group < room ? in_group : room;
+    }
+    pressure->room = room;
+    return is_high || room <= 0;
 }
 
 void pressure_begin(struct pressure *pressure, bool keeps_open)

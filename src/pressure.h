@@ -33,6 +33,7 @@ enum pressure_version { GROUPS_V1, GROUPS_V2, GROUP_VERSIONS };
 struct pressure {
     bool keeps_open;
     bool is_high; /* what the last look said */
+    int64_t room; /* bytes until one of the limits is near, at the last look */
     uint64_t next_look_ms;
 
     /* Of the stalls' account: their sum, and when it was last seen to have grown; 0 for never. */

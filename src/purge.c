@@ -6,6 +6,7 @@
 
 struct purge_books purge_books;
 static _Atomic size_t growth;
+static _Atomic int64_t room = PURGE_ROOM_ANY;
 
 /* What is worth a call. */
 #define GROWTH_LEAST MiB
@@ -38,6 +39,7 @@ static void purge_some(const struct os_range *ranges, size_t count, enum sweep_k
             if (lazily)
                 continue;
             atomic_fetch_add_explicit(&purge_books.bytes, resident[first], memory_order_relaxed);
+            atomic_fetch_add_explicit(&room, (int64_t)resident[first], memory_order_relaxed);
             *given_back += resident[first];
         }
         if (first == count)
@@ -75,6 +77,38 @@ size_t purge_take_growth(void)
     if (likely(atomic_load_explicit(&growth, memory_order_relaxed) < GROWTH_LEAST))
         return 0;
     return atomic_exchange_explicit(&growth, 0, memory_order_relaxed);
+}
+
+/* Looks and sweeps are few, and what one of two at once says about the room is as good as the
+ * other: no more care is taken. */
+static void set_room(int64_t bytes)
+{
+    atomic_store_explicit(&room, bytes, memory_order_relaxed);
+}
+
+void purge_correct_room(int64_t found, int64_t before)
+{
+    int64_t now = purge_room();
+    if (now < before)
+        found -= before - now;
+    bool was_known = now < PURGE_ROOM_ANY / 2;
+    set_room(found > now && was_known ? now + (found - now) / 8 : found);
+}
+
+void purge_allow(int64_t bytes)
+{
+    if (purge_room() < bytes)
+        set_room(bytes);
+}
+
+int64_t purge_room(void)
+{
+    return atomic_load_explicit(&room, memory_order_relaxed);
+}
+
+void purge_note_use(size_t bytes)
+{
+    atomic_fetch_sub_explicit(&room, (int64_t)bytes, memory_order_relaxed);
 }
 
 size_t purge_bytes(void)

@@ -35,6 +35,20 @@ void purge_note_growth(size_t bytes);
 /* … and so many are not made up for yet: 0 as long as they are fewer than is worth a call. */
 size_t purge_take_growth(void);
 
+/* How many bytes more may become resident until memory is short (pressure.h): kept up to date by
+ * those who take memory that is not resident yet and by what is given back, and corrected by each
+ * look: down at once, up by an eighth, since a look does not see what was taken and not touched
+ * yet. Negative: memory is short, or will be when that is touched. */
+#define PURGE_ROOM_ANY (INT64_MAX / 2)
+int64_t purge_room(void);
+void purge_note_use(size_t bytes);
+
+/* What a look found that began when room was `before`. */
+void purge_correct_room(int64_t found, int64_t before);
+
+/* Makes it so many at least. */
+void purge_allow(int64_t bytes);
+
 extern hidden struct purge_books {
     _Atomic size_t bytes, calls;
     _Atomic uint64_t spent_us;

@@ -9,6 +9,7 @@
 #include "os.h"
 #include "os_thread.h"
 #include "pressure.h"
+#include "purge.h"
 #include "takeover.h"
 
 /* Chunks that are free throughout and stay mapped. */
@@ -29,6 +30,9 @@
  * to wait at least between two sweeps for that reason, in milliseconds. */
 #define PRESSURE_LOOK_MS 250
 #define PRESSURE_PERIOD_MS 100
+
+/* See make_room; a fraction of what pressure.c calls near to a limit. */
+#define ROOM_STEP ((int64_t)(2 * MiB))
 
 /* How long a request from outside waits at most for the purger, who is there, in milliseconds. */
 #define REQUEST_LOOK_MS 1000
@@ -205,6 +209,16 @@ static bool may_end(void)
     return false;
 }
 
+/* What is free and not given back must not make the process run into its limit before the next
+ * look: so that is told to those who take memory. */
+static bool look_for_pressure(struct pressure *pressure)
+{
+    int64_t before = purge_room();
+    bool high = pressure_is_high(pressure, options.soft_limit);
+    purge_correct_room(pressure->room, before);
+    return high;
+}
+
 /* Sleeps until the next sweep is due; true when that is because memory is short. */
 static bool wait_for_sweep(struct pressure *pressure, uint64_t wait_ms)
 {
@@ -221,7 +235,7 @@ static bool wait_for_sweep(struct pressure *pressure, uint64_t wait_ms)
         if (!looks || (unlooked_ms < PRESSURE_LOOK_MS && !pressure->is_high))
             continue;
         unlooked_ms = 0;
-        if (pressure_is_high(pressure, options.soft_limit))
+        if (look_for_pressure(pressure))
             return true;
     }
     return false;
@@ -232,6 +246,8 @@ static int purge(void *unused)
     struct pressure pressure;
     (void)unused;
     pressure_begin(&pressure, os_thread_has_own_descriptors());
+    if (os_thread_has_own_descriptors())
+        look_for_pressure(&pressure);
     uint64_t wait_ms = period_ms();
     for (unsigned last_looks = 0;;) {
         bool high = wait_for_sweep(&pressure, wait_ms);
@@ -366,8 +382,7 @@ static void sweep_if_due(void)
     bool entered = lone_enter();
     /* Only where it was asked for: what confines a program that gets no thread may not like that
      * files are opened either. */
-    bool high =
-        options.background_thread == THREAD_OFF && pressure_is_high(&pressure, options.soft_limit);
+    bool high = options.background_thread == THREAD_OFF && look_for_pressure(&pressure);
     if (high || now >= next_sweep_ms) {
         next_sweep_ms = now + period;
         sweep_all(high ? SWEEP_NOW : kind_of_sweep());
@@ -414,6 +429,20 @@ static cold void make_up_for(size_t bytes)
     end_own(entered);
 }
 
+/* Memory is about to be short, as far as is known: all that is free goes, of all threads. Where
+ * that does not help, the next one to try is who has taken ROOM_STEP more. */
+static cold void make_room(void)
+{
+    bool entered;
+    if (options.schedule == SCHEDULE_MANUAL || !begin_own(&entered))
+        return;
+    if (purge_room() < 0) {
+        sweep_all(SWEEP_NOW);
+        purge_allow(ROOM_STEP);
+    }
+    end_own(entered);
+}
+
 void purger_tick(void)
 {
     size_t growth = purge_take_growth();
@@ -421,6 +450,8 @@ void purger_tick(void)
         look_at_growth(growth);
         make_up_for(growth);
     }
+    if (unlikely(purge_room() < 0))
+        make_room();
 
     if (likely(atomic_load_explicit(&thread_state, memory_order_relaxed) == THREAD_RUNNING))
         return;

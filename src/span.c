@@ -3,11 +3,15 @@
 #include <string.h>
 
 #include "meta.h"
+#include "options.h"
 #include "os.h"
+#include "secret.h"
 
+/* Up to META_SMALL_MAX: 32 words are the most. */
 static size_t record_size(unsigned words)
 {
-    return sizeof(struct span) + words * sizeof(uint64_t);
+    size_t bitmaps = options.harden == HARDEN_ON ? 2 : 1;
+    return sizeof(struct span) + bitmaps * words * sizeof(uint64_t);
 }
 
 const char *span_error_text(enum span_error error)
@@ -43,8 +47,22 @@ static struct span *take_record(struct span **record, unsigned words)
     if (span == NULL)
         return meta_alloc(record_size(words));
     *record = NULL;
-    memset(span, 0, sizeof *span);
+    memset(span, 0, record_size(words));
     return span;
+}
+
+/* A run for a span, in the hardened mode with a page behind it that cannot be touched, if that can
+ * be had. */
+static bool take_run(size_t pages, struct run *run, size_t *guard)
+{
+    *guard = 0;
+    if (options.harden == HARDEN_OFF || !chunk_may_guard() || !chunk_take(pages + 1, 1, run))
+        return chunk_take(pages, 1, run);
+    if (chunk_guard(run->chunk, run->first + pages))
+        *guard = pages;
+    else
+        chunk_give(run->chunk, run->first + pages, 1);
+    return true;
 }
 
 struct span *span_create(struct arena *owner, unsigned class, struct span **record, bool *zero)
@@ -54,7 +72,8 @@ struct span *span_create(struct arena *owner, unsigned class, struct span **reco
     if (span == NULL)
         return NULL;
     struct run run;
-    if (!chunk_take(info->pages, 1, &run)) {
+    size_t guard;
+    if (!take_run(info->pages, &run, &guard)) {
         meta_free(span, record_size(info->words));
         return NULL;
     }
@@ -66,6 +85,7 @@ struct span *span_create(struct arena *owner, unsigned class, struct span **reco
     span->class = (uint8_t) class;
     span->pages = info->pages;
     span->words = info->words;
+    span->guard = (uint8_t)guard;
     set_all_free(span);
     enter_pages(span, span);
     *zero = run.zero;
@@ -75,12 +95,15 @@ struct span *span_create(struct arena *owner, unsigned class, struct span **reco
 void span_destroy(struct span *span, bool rested, struct span **record)
 {
     struct chunk *chunk = span->chunk;
-    size_t first = chunk_page(span->base), pages = span->pages;
+    size_t first = chunk_page(span->base), pages = span->pages, guard = span->guard;
     enter_pages(span, NULL);
+    purge_note_use(span_hole_bytes(span)); /* they count as dirty from now on */
     if (*record == NULL)
         *record = span;
     else
         meta_free(span, record_size(span->words));
+    if (guard != 0)
+        chunk_drop_guard(chunk, first + guard);
     if (rested)
         chunk_give_rested(chunk, first, pages);
     else
@@ -115,13 +138,14 @@ static size_t os_pages(const struct span *span, size_t *offset)
 /* Blocks between these offsets are handed out: their pages are resident from now on. */
 static cold void mark_in_use(struct span *span, size_t from, size_t to)
 {
-    size_t offset, count = os_pages(span, &offset);
+    size_t offset, count = os_pages(span, &offset), before = span_hole_bytes(span);
     for (size_t page = 0; page < count; page++) {
         size_t start = offset + page * os_page_size;
         if (start < to && start + os_page_size > from)
             span->purged &= ~((uint64_t)1 << page);
     }
     span->lazy &= span->purged;
+    purge_note_use(before - span_hole_bytes(span));
 }
 
 /* True when no block that lies in the OS page, in part or whole, is out. */
@@ -171,6 +195,18 @@ static void add_holes(struct holes *holes, struct span *span, enum sweep_kind ki
     }
 }
 
+/* What is given back does not keep its filling. */
+static void forget_filled(struct span *span, uint64_t pages)
+{
+    size_t offset, size = sizeclasses[span->class].size;
+    os_pages(span, &offset);
+    for (; pages != 0; pages &= pages - 1) {
+        size_t start = offset + (size_t)__builtin_ctzll(pages) * os_page_size;
+        size_t end = (start + os_page_size + size - 1) / size;
+        bits_clear(span_filled(span), start / size, min_size(end, span->capacity));
+    }
+}
+
 size_t span_purge_holes(struct span *const *spans, size_t count, enum sweep_kind kind)
 {
     struct holes holes = {.count = 0};
@@ -183,6 +219,8 @@ size_t span_purge_holes(struct span *const *spans, size_t count, enum sweep_kind
         struct span *span = holes.places[i].span;
         if (results[i] == PURGE_REFUSED)
             continue;
+        if (options.harden == HARDEN_ON)
+            forget_filled(span, holes.places[i].pages);
         span->purged |= holes.places[i].pages;
         span->lazy &= ~holes.places[i].pages;
         if (results[i] == PURGE_LAZY)
@@ -191,8 +229,31 @@ size_t span_purge_holes(struct span *const *spans, size_t count, enum sweep_kind
     return bytes;
 }
 
+/* Any of the free blocks: from some word on, and in the first with a free one from some bit on. */
+static size_t take_any(struct span *span, void **end)
+{
+    uint64_t choice = secret_choice();
+    size_t word = (uint32_t)choice % span->words, size = sizeclasses[span->class].size;
+    unsigned turn = choice >> 58;
+    if (span->free_count == 0)
+        return 0;
+    while (span->free[word] == 0)
+        word = (word + 1) % span->words;
+    uint64_t bits = span->free[word];
+    unsigned bit = ((unsigned)__builtin_ctzll(bits >> turn | bits << (64 - turn) % 64) + turn) % 64;
+    span->free[word] &= ~((uint64_t)1 << bit);
+    span->free_count--;
+    size_t offset = (word * 64 + bit) * size;
+    if (span->purged != 0)
+        mark_in_use(span, offset, offset + size);
+    end[-1] = span->base + offset;
+    return 1;
+}
+
 size_t span_take(struct span *span, void **end, size_t wanted)
 {
+    if (unlikely(options.harden == HARDEN_ON))
+        return take_any(span, end);
     size_t size = sizeclasses[span->class].size;
     size_t count = min_size(wanted, span->free_count);
     unsigned word = span->first_word;
@@ -223,12 +284,11 @@ struct place {
 };
 
 /* False, and told, when no block of the span begins at this address. */
-static always_inline bool find_place(const struct span *span, const struct sizeclass *info,
-                                     void *block, struct place *place, struct mistake *mistake)
+static always_inline bool find_place(const struct span *span, void *block, struct place *place,
+                                     struct mistake *mistake)
 {
-    size_t offset = (size_t)((char *)block - span->base);
-    size_t index = offset * (uint64_t)info->inverse >> 32;
-    if (unlikely(index * info->size != offset || index >= info->capacity)) {
+    size_t index = span_index(span, block);
+    if (unlikely(index == SPAN_NO_BLOCK)) {
         *mistake = (struct mistake){SPAN_MISALIGNED, block};
         return false;
     }
@@ -253,12 +313,11 @@ static always_inline bool set_free(uint64_t *bits, uint64_t bit, void *block,
 static size_t put_in_word(struct span *span, void *const *blocks, size_t count,
                           struct mistake *mistake)
 {
-    const struct sizeclass *info = &sizeclasses[span->class];
     uint64_t bits = span->free[0];
     size_t put = 0, i = 0;
     struct place place;
     do
-        put += find_place(span, info, blocks[i], &place, mistake) &&
+        put += find_place(span, blocks[i], &place, mistake) &&
                set_free(&bits, place.bit, blocks[i], mistake);
     while (++i < count && span_holds(span, blocks[i]));
     span->free[0] = bits;
@@ -271,11 +330,10 @@ size_t span_put(struct span *span, void *const *blocks, size_t count, struct mis
 {
     if (span->words == 1)
         return put_in_word(span, blocks, count, mistake);
-    const struct sizeclass *info = &sizeclasses[span->class];
     size_t lowest = span->first_word, put = 0, i = 0;
     struct place place;
     do {
-        if (find_place(span, info, blocks[i], &place, mistake) &&
+        if (find_place(span, blocks[i], &place, mistake) &&
             set_free(&span->free[place.word], place.bit, blocks[i], mistake)) {
             lowest = min_size(lowest, place.word);
             put++;

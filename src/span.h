@@ -27,6 +27,7 @@ struct span {
     uint64_t lazy;   /* … and of those, the kernel was left to take it when it wants it */
     uint32_t sweep;  /* the last sweep that looked at it */
     uint8_t age;     /* SPAN_… */
+    uint8_t guard;   /* pages from the base to one that cannot be touched (harden.h); 0: none */
     uint16_t free_count;
     uint16_t capacity;
     uint8_t class;
@@ -34,7 +35,7 @@ struct span {
     uint8_t words;      /* of the bitmap */
     uint8_t first_word; /* no block is free below this word */
     uint8_t list;       /* SPAN_IN_… */
-    uint64_t free[];    /* bit i: block i is free */
+    uint64_t free[];    /* bit i: block i is free; in the hardened mode followed by span_filled */
 };
 
 /* Which list of its owner's it is in, by its free blocks. It goes from dense to sparse when an
@@ -76,7 +77,7 @@ bool span_resize(struct span *span, unsigned class);
 void span_destroy(struct span *span, bool rested, struct span **record);
 
 /* Takes up to `wanted` free blocks, lowest first, and stores them downwards from end: the lowest
- * is end[-1]. Returns how many. */
+ * is end[-1]. Returns how many. In the hardened mode one, whichever. */
 size_t span_take(struct span *span, void **end, size_t wanted);
 
 /* Marks blocks free again, from the first one on as long as they lie in the span, after checking
@@ -84,6 +85,33 @@ size_t span_take(struct span *span, void **end, size_t wanted);
  * the first of which must lie in the span. A block with an error is left out and told as
  * a mistake. */
 size_t span_put(struct span *span, void *const *blocks, size_t count, struct mistake *mistake);
+
+#define SPAN_NO_BLOCK SIZE_MAX
+
+/* The number of the block that begins at an address in the span, if one does. */
+static always_inline size_t span_index(const struct span *span, const void *block)
+{
+    const struct sizeclass *info = &sizeclasses[span->class];
+    size_t offset = (size_t)((const char *)block - span->base);
+    size_t index = offset * (uint64_t)info->inverse >> 32;
+    return likely(index * info->size == offset && index < info->capacity) ? index : SPAN_NO_BLOCK;
+}
+
+/* What is wrong with an address in the span as the start of a block that is out. */
+static inline enum span_error span_error_of(const struct span *span, const void *block)
+{
+    size_t index = span_index(span, block);
+    if (unlikely(index == SPAN_NO_BLOCK))
+        return SPAN_MISALIGNED;
+    bool is_free = (span->free[index / 64] >> index % 64 & 1) != 0;
+    return unlikely(is_free) ? SPAN_FREED_TWICE : SPAN_FINE;
+}
+
+/* In the hardened mode alone: bit i: block i has been filled since it was live (harden.h). */
+static inline uint64_t *span_filled(struct span *span)
+{
+    return span->free + span->words;
+}
 
 /* Spans whose holes are purged together, of up to 64 OS pages each: a short hold for the mutex. */
 #define SPAN_PURGES 4

@@ -1,9 +1,10 @@
 #include "stats_sum.h"
 
-/* Bins without a stack are empty. */
+/* In the cache and the quarantine, of which one is empty. Bins without a stack are empty. */
 static size_t cached_blocks(const struct arena *arena, unsigned class)
 {
-    return (size_t)(arena->cache.bins[class].top - arena->stacks[class]);
+    return (size_t)(arena->cache.bins[class].top - arena->stacks[class]) +
+           arena->books[class].retired;
 }
 
 /* Subtraction of figures that were taken one after another. */

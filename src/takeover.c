@@ -2,6 +2,7 @@
 
 #include "ageing.h"
 #include "arenas.h"
+#include "harden.h"
 #include "lone.h"
 #include "os.h"
 
@@ -127,7 +128,7 @@ static void look_at(struct arena *arena)
 static bool is_empty(const struct arena *arena)
 {
     return ((arena->limit_bytes == 0 && arena->large_limit_bytes == 0) || !os_has_barrier()) &&
-           !arena_has_mail(arena);
+           !arena_has_mail(arena) && !harden_holds_any(arena);
 }
 
 /* Locks and closes an arena if it is worth it: if it is quiet, or all are wanted. */
@@ -183,6 +184,8 @@ static void flush_some(struct arena *arena, bool owned, void *context)
     else if (cache_flush(arena, FLUSHED_PER_HOLD, false, &flush->mistake))
         cache_shrink(arena);
     else
+        flush->more = true;
+    if (!harden_flush(arena, FLUSHED_PER_HOLD, &flush->mistake))
         flush->more = true;
     arena->rested = false;
 }

@@ -3,6 +3,7 @@
 api_tests = \
 	tests/api/absurd_sizes \
 	tests/api/aligned \
+	tests/api/attacks \
 	tests/api/calloc \
 	tests/api/control \
 	tests/api/dlopen \
@@ -21,8 +22,8 @@ api_tests = \
 	tests/api/usable_size
 
 check_PROGRAMS += $(api_tests)
-TESTS += $(api_tests) tests/api/exports.sh
-EXTRA_DIST += tests/api/exports.sh
+TESTS += $(api_tests) tests/api/exports.sh tests/api/hardened.sh
+EXTRA_DIST += tests/api/exports.sh tests/api/hardened.sh
 
 api_support = tests/api/support.c tests/api/support.h
 
@@ -34,6 +35,12 @@ api_libs = $(CMOCKA_LIBS) -ldl -lpthread
 tests_api_aligned_SOURCES = tests/api/aligned.c $(api_support)
 tests_api_aligned_CFLAGS = $(api_cflags)
 tests_api_aligned_LDADD = $(api_libs)
+
+# What it does is what warnings warn of; and without -fno-builtin none of it would be done.
+tests_api_attacks_SOURCES = tests/api/attacks.c
+tests_api_attacks_CFLAGS = $(AM_CFLAGS) -fno-builtin -pthread -Wno-free-nonheap-object \
+	-Wno-use-after-free
+tests_api_attacks_LDADD = -ldl -lpthread
 
 tests_api_calloc_SOURCES = tests/api/calloc.c $(api_support)
 tests_api_calloc_CFLAGS = $(api_cflags)

@@ -145,6 +145,7 @@ static const struct option {
     {"EBBMALLOC_HUGE_PAGES",
      {"off", "on"},
      {"", "ON", "auto", "on ", " off", "offf", "always", "0", "1"}},
+    {"EBBMALLOC_HARDEN", {"0", "1"}, {"", "on", "off", "2", "01", "1 ", " 0", "-1", "yes", "10"}},
     /* "exit" is not silent: tests/command/stats.sh. */
     {"EBBMALLOC_STATS", {"off"}, {"", "on", "EXIT", "exit ", " off", "exits", "0", "1"}},
     {"EBBMALLOC_STATS_SIGNAL",

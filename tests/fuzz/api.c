@@ -287,7 +287,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
         workers[i].count = (size - 1) / OPERATION;
         workers[i].first = i;
         workers[i].step = threads;
-        require(pthread_create(&ids[i], NULL, work, &workers[i]) == 0);
+        if (pthread_create(&ids[i], NULL, work, &workers[i]) != 0) {
+            threads = i; /* the machine's limit is no finding */
+            break;
+        }
         if (!at_once)
             pthread_join(ids[i], NULL);
     }

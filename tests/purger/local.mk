@@ -6,6 +6,7 @@ purger_tests = \
 	tests/purger/books \
 	tests/purger/busy \
 	tests/purger/falls \
+	tests/purger/hardened \
 	tests/purger/holds \
 	tests/purger/holes \
 	tests/purger/idle \
@@ -39,6 +40,10 @@ tests_purger_busy_LDADD = $(purger_libs)
 tests_purger_falls_SOURCES = tests/purger/falls.c $(purger_support)
 tests_purger_falls_CFLAGS = $(purger_cflags)
 tests_purger_falls_LDADD = $(purger_libs)
+
+tests_purger_hardened_SOURCES = tests/purger/hardened.c $(purger_support)
+tests_purger_hardened_CFLAGS = $(purger_cflags)
+tests_purger_hardened_LDADD = $(purger_libs)
 
 tests_purger_holds_SOURCES = tests/purger/holds.c $(unit_support)
 tests_purger_holds_CPPFLAGS = $(unit_cppflags)

@@ -3,6 +3,7 @@
 # a soak run, start tests/stress/pattern 100 with LD_PRELOAD set.
 
 stress_tests = \
+	tests/stress/cgroup \
 	tests/stress/double-use \
 	tests/stress/fork \
 	tests/stress/fork-in-handler \
@@ -28,6 +29,10 @@ stress_libs = -ldl -lrt -lpthread
 stress_support = tests/stress/support.c tests/stress/support.h
 stress_load = tests/stress/load.c tests/stress/load.h $(stress_support)
 stress_exhaust = tests/stress/exhaust.c tests/stress/exhaust.h $(stress_support)
+
+tests_stress_cgroup_SOURCES = tests/stress/cgroup.c $(stress_support)
+tests_stress_cgroup_CFLAGS = $(stress_cflags)
+tests_stress_cgroup_LDADD = $(stress_libs)
 
 tests_stress_double_use_SOURCES = tests/stress/double-use.c $(stress_support)
 tests_stress_double_use_CFLAGS = $(stress_cflags)

@@ -5,6 +5,9 @@
 
 enum { RECORDS = 4000, REGION_KIB = 256 };
 
+/* Larger than what is kept for reuse, and in whole cache lines, as it is taken. */
+#define LARGE_RECORD (round_up(META_SMALL_MAX, CACHE_LINE) + CACHE_LINE)
+
 static struct {
     unsigned char *start;
     size_t size;
@@ -79,13 +82,13 @@ static void a_large_record_leaves_the_current_region_in_use(void **state)
     take(2 * MiB);
     size_t room = 0;
     while (meta_mapped_bytes() == mapped + 4 * MiB) {
-        take(10 * CACHE_LINE);
-        room += 10 * CACHE_LINE;
+        take(LARGE_RECORD);
+        room += LARGE_RECORD;
     }
-    take(10 * CACHE_LINE); /* the new region is there now; it is large again */
+    take(LARGE_RECORD); /* the new region is there now; it is large again */
     take(2 * MiB);
     mapped = meta_mapped_bytes();
-    take(10 * CACHE_LINE);
+    take(LARGE_RECORD);
     assert_int_equal(meta_mapped_bytes(), mapped);
     assert_true(room <= REGION_KIB * KiB);
 }
@@ -95,14 +98,14 @@ static void refused_memory_is_told_counted_nowhere_and_no_end(void **state)
     (void)state;
     refuse(KIND(OS_CALL_MAP), 1, SIZE_MAX);
     size_t taken = 0, used = meta_used_bytes();
-    while (meta_alloc(META_SMALL_MAX + CACHE_LINE) != NULL)
+    while (meta_alloc(LARGE_RECORD) != NULL)
         taken++;
     size_t used_then = meta_used_bytes(), refused = refused_count();
     refuse_none();
     assert_int_equal(refused, 1);
-    assert_true(taken <= REGION_KIB * KiB / (META_SMALL_MAX + CACHE_LINE));
-    assert_int_equal(used_then, used + taken * (META_SMALL_MAX + CACHE_LINE));
-    take(META_SMALL_MAX + CACHE_LINE);
+    assert_true(taken <= REGION_KIB * KiB / LARGE_RECORD);
+    assert_int_equal(used_then, used + taken * LARGE_RECORD);
+    take(LARGE_RECORD);
 }
 
 int main(void)

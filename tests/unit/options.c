@@ -198,6 +198,7 @@ static const struct options usual = {
     .purge_period_ms = 1000,
     .soft_limit = 0,
     .huge_pages = HUGE_PAGES_OFF,
+    .harden = HARDEN_OFF,
     .background_thread = THREAD_AUTO,
     .thread_cache = 4 * MiB,
     .stats = STATS_OFF,
@@ -254,6 +255,11 @@ static void the_environment_sets_options_and_the_rest_keep_their_defaults(void *
     CHECK_SETS("EBBMALLOC_THREAD_CACHE", "64k", thread_cache, 65536);
     CHECK_SETS("EBBMALLOC_SOFT_LIMIT", "3G", soft_limit, 3072 * MiB);
     CHECK_SETS("EBBMALLOC_HUGE_PAGES", "on", huge_pages, HUGE_PAGES_ON);
+    CHECK_SETS("EBBMALLOC_HARDEN", "0", harden, HARDEN_OFF);
+    struct options hardened = usual;
+    hardened.harden = HARDEN_ON;
+    hardened.thread_cache = 0;
+    check_init("EBBMALLOC_HARDEN", "1", hardened);
     CHECK_SETS("EBBMALLOC_STATS", "exit", stats, STATS_EXIT);
     CHECK_SETS("EBBMALLOC_STATS_SIGNAL", "HUP", stats_signal, 1);
 }
