@@ -275,7 +275,7 @@ void *harden_alloc(unsigned class, size_t size)
     lock_acquire(&arena->mutex);
     arena_drain(arena, &mistake);
     arena->refills++; /* this thread is not quiet */
-    bool good = arena_take(arena, class, &block + 1, 1) == 0 || begin_life(block, size);
+    bool good = arena_take(arena, class, &block + 1, 1, true) == 0 || begin_life(block, size);
     lock_release(&arena->mutex);
     arena_abort_on(&mistake);
     if (unlikely(!good))

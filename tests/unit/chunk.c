@@ -340,7 +340,7 @@ static void half_an_os_page_is_purged_when_the_other_one_is_free(void **state)
     give_half(&run, 0);
     assert_int_equal(chunk_sweep(SWEEP_ALL, 1), os_page_size);
     assert_int_equal(resident_in(run.start, bytes_of(&run)), 0);
-    assert_int_equal(dirty_bytes(), 0);
+    assert_int_equal(chunk_totals().dirty_bytes, 0);
     give(&keep);
 }
 
@@ -352,7 +352,7 @@ static void a_clean_half_of_an_os_page_goes_with_the_dirty_one(void **state)
     give(&low);
     assert_int_equal(chunk_sweep(SWEEP_OLD, 1), 0);
     assert_int_equal(chunk_sweep(SWEEP_OLD, 1), os_page_size);
-    assert_int_equal(dirty_bytes(), 0);
+    assert_int_equal(chunk_totals().dirty_bytes, 0);
     struct run both = take(2);
     assert_ptr_equal(both.start, low.start);
     assert_true(both.zero);
