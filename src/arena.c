@@ -3,6 +3,9 @@
 #include "ageing.h"
 #include "text.h"
 
+/* Fewer than these, and it is not known yet how busy an arena is. */
+#define BUSY_REFILLS 64
+
 /* How many arenas are asked for a span before a new one is made. */
 #define LENDERS_ASKED 32
 
@@ -179,10 +182,12 @@ static struct span *add_span(struct arena *arena, unsigned class)
     return span;
 }
 
+/* An arena that is busy keeps the record: it will make another span soon. */
 static void drop_span(struct arena *arena, struct span *span)
 {
+    bool keeps = !arena->calm && arena->refills >= BUSY_REFILLS;
     remove_span(arena, span);
-    span_destroy(span, arena->rested, &arena->records[span->class]);
+    span_destroy(span, arena->rested, keeps ? &arena->records[span->class] : NULL);
 }
 
 /* The span to take blocks from: of its own one that is dense, so that sparse ones may become empty.
@@ -327,6 +332,16 @@ void arena_abort_on(const struct mistake *mistake)
 {
     if (unlikely(mistake->error != SPAN_FINE))
         text_abort("free", mistake->block, span_error_text(mistake->error));
+}
+
+void arena_drop_records(struct arena *arena)
+{
+    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++) {
+        if (arena->records[class] == NULL)
+            continue; /* and is not written to: its page may never have been touched */
+        span_drop_record(arena->records[class]);
+        arena->records[class] = NULL;
+    }
 }
 
 /* ---- Blocks to other arenas, no mutex of which may be held by the caller if may_wait ----------

@@ -33,7 +33,6 @@ struct arena {
     void **stacks[CLASS_END];            /* where each bin's stack starts; NULL: there is none */
     struct span *dense[CLASS_SMALL_END]; /* spans with free blocks, by class: most of them out … */
     struct span *_Atomic sparse[CLASS_SMALL_END]; /* … or many free; others look if there are any */
-    struct span *records[CLASS_END]; /* of a span that is no more, for the next one of its class */
     struct span_list {
         struct span *oldest, *newest;
     } recent, lazy; /* spans used within the last two sweeps; spans with lazy holes (ageing.h) */
@@ -51,10 +50,13 @@ struct arena {
     unsigned victim;               /* the next class whose limit may have to shrink */
     struct arena *lender;          /* whom to ask next for a span */
     uint64_t refills, flushes, foreign_frees, takeovers, borrowed_spans;
-    uint64_t calls_us;   /* when it last looked how many refills and flushes there were … */
-    bool calm;           /* … and they were few */
-    uint64_t calls_seen; /* refills + flushes at the last sweep */
-    bool rested;         /* a sweep empties the cache of an owner who has been quiet for a while */
+    uint64_t calls, calls_us; /* of those, at the ends of bins; when they were looked at last … */
+    bool calm;                /* … and were few */
+    bool
+        stacks_touched; /* a bin has been in more than its small stack since they were given back */
+    bool full_touched[CLASS_SMALL_END]; /* the one of this class in its full one */
+    uint64_t calls_seen;                /* refills + flushes at the last sweep */
+    bool rested; /* a sweep empties the cache of an owner who has been quiet for a while */
     uint32_t quiet_sweeps; /* since then they were the same */
 
     struct arena *_Atomic next; /* in the list of all; written once … */
@@ -72,6 +74,9 @@ struct arena {
         uint32_t hole_pages;  /* OS pages of them that are given back, lazily or not */
         uint32_t retired;     /* blocks in this arena's quarantine, whosever spans they are of */
     } books[CLASS_END];
+
+    /* Of a span that is no more, for the next one of its class. */
+    struct span *records[CLASS_END];
 
     /* Mail that had to go on to another arena, and could not yet; others look whether there is any.
      */
@@ -96,8 +101,8 @@ struct arena *arenas_next(const struct arena *arena);
 void arenas_add(struct arena *arena);
 
 /* Takes up to `wanted` blocks of a class, of others' spans or a new one only if it must have some
- * and has none; stores them downwards from end, the lowest last (span_take). Returns how many; if it
- * must, 0 without memory. */
+ * and has none; stores them downwards from end, the lowest last (span_take). Returns how many; if
+ * it must, 0 without memory. */
 size_t arena_take(struct arena *arena, unsigned class, void **end, size_t wanted, bool must);
 
 /* Gives a large block, the size of which is that of its class, the length of another class where it
@@ -110,6 +115,9 @@ size_t arena_put_into(struct arena *arena, struct span *span, void *const *block
 
 /* Brings blocks back. Those of other arenas stay, at the start of the array; returns how many. */
 size_t arena_put(struct arena *arena, void **blocks, size_t count, struct mistake *mistake);
+
+/* Gives up the records that it keeps: it is quiet. */
+void arena_drop_records(struct arena *arena);
 
 /* Brings back what lies in the mailbox. */
 void arena_drain(struct arena *arena, struct mistake *mistake);

@@ -115,8 +115,10 @@ static struct arena *make_arena(void)
     prepare();
     struct arena *arena = meta_alloc(arenas.arena_size);
     /* The cache compares low halves of addresses. One that straddles is left unused. */
-    if (arena != NULL && straddles_4_gib(arena))
+    if (arena != NULL && straddles_4_gib(arena)) {
+        meta_note(0, arenas.arena_size);
         arena = meta_alloc(arenas.arena_size);
+    }
     if (arena == NULL)
         return NULL;
     meta_note(0, cache_begin(arena));

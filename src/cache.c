@@ -7,6 +7,8 @@
 #include "options.h"
 #include "os.h"
 
+_Static_assert(CACHE_BATCH <= MAILBOX_SLOTS, "a batch goes by mail when its owner is busy");
+
 /* ---- Shape of the cache's stacks ------------------------------------------------------------ */
 
 /* A bin holds at most so many bytes and so many blocks, but STACK_LEAST in any case. */
@@ -214,8 +216,11 @@ static void grow(struct arena *arena, unsigned class, size_t most, bool steal)
         memcpy(stack, arena->stacks[class], count * sizeof *stack);
         arena->stacks[class] = stack;
         arena->cache.bins[class].top = stack + count;
-        if (is_full_stack(arena, class))
+        arena->stacks_touched = true;
+        if (is_full_stack(arena, class) && !arena->full_touched[class]) {
+            arena->full_touched[class] = true;
             meta_note(full_stack_bytes(class), 0);
+        }
     }
     set_limit(arena, class, target);
     open_bin(arena, class);
@@ -229,9 +234,9 @@ static void grow(struct arena *arena, unsigned class, size_t most, bool steal)
  * save a percent, and holds what others may need. */
 static bool is_calm(struct arena *arena)
 {
-    if ((arena->refills + arena->flushes) % CALM_CALLS == 0) {
+    if (arena->calls++ % CALM_CALLS == 0) {
         uint64_t now = os_now_us();
-        arena->calm = now - arena->calls_us > CALM_US;
+        arena->calm = arena->calls_us != 0 && now - arena->calls_us > CALM_US;
         arena->calls_us = now;
     }
     return arena->calm;
@@ -269,7 +274,8 @@ static void *larger_block(struct arena *arena, unsigned class)
     return NULL;
 }
 
-/* Puts up to `wanted` blocks more into a bin; from spans that are there, unless it must have some. */
+/* Puts up to `wanted` blocks more into a bin; from spans that are there, unless it must have some.
+ */
 static size_t fill_bin(struct arena *arena, unsigned class, size_t wanted, bool must)
 {
     struct bin *bin = &arena->cache.bins[class];
@@ -365,7 +371,6 @@ static size_t flush_passed(struct arena *arena, unsigned class, void **foreign,
     return foreigners;
 }
 
-/* Under the mutex. Blocks that have to go to other arenas are left in foreign. */
 size_t cache_keep(struct arena *arena, unsigned class, void *block, void **foreign,
                   struct mistake *mistake)
 {
@@ -381,10 +386,9 @@ size_t cache_keep(struct arena *arena, unsigned class, void *block, void **forei
         return 1;
     }
     if (held >= arena->limits[class])
-        foreigners = passed
-                         ? flush_passed(arena, class, foreign, mistake)
-                         : flush_bin(arena, class, min_size(max_size(held / 2, 1), CACHE_BATCH),
-                                     foreign, mistake);
+        foreigners = passed ? flush_passed(arena, class, foreign, mistake)
+                            : flush_bin(arena, class, min_size(max_size(held / 2, 1), CACHE_BATCH),
+                                        foreign, mistake);
     *bin->top++ = block;
     arena_drain(arena, mistake);
     return foreigners;
@@ -451,8 +455,6 @@ bool cache_reset(struct arena *arena)
     bool all_small = true;
     for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++) {
         if (bin_count(arena, class) == 0 && arena->stacks[class] != NULL) {
-            if (is_full_stack(arena, class))
-                meta_note(0, full_stack_bytes(class));
             arena->stacks[class] = stack_at(arena, small_stack(class));
             cache_move_top(&arena->cache.bins[class], arena->stacks[class]);
             set_limit(arena, class, 0);
@@ -472,8 +474,15 @@ void cache_shrink(struct arena *arena)
                                                  : full_stack[CLASS_FIRST] - sizeof(void *));
     char *start = (char *)round_up(stacks, os_page_size);
     char *end = (char *)(((uintptr_t)arena + arena_size) & ~(os_page_size - 1));
-    if (all_small && arena->stacks[CLASS_FIRST] != NULL && start < end)
-        os_purge(start, (size_t)(end - start));
+    if (!all_small || arena->stacks[CLASS_FIRST] == NULL || start >= end)
+        return;
+    os_purge(start, (size_t)(end - start));
+    for (unsigned class = CLASS_FIRST; class <= CLASS_SMALL_LAST; class ++) {
+        if (arena->full_touched[class])
+            meta_note(0, full_stack_bytes(class));
+        arena->full_touched[class] = false;
+    }
+    arena->stacks_touched = arena->stacks_touched && !empty;
 }
 
 void cache_forget(struct arena *arena)

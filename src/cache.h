@@ -27,9 +27,9 @@
 #include "base.h"
 #include "sizeclass.h"
 
-/* Blocks that are fetched or brought back at a time: one lock for so many, and the array of those
- * that go elsewhere, 4 KiB, fits on any thread's stack. */
-#define CACHE_BATCH 512
+/* Blocks that are fetched or brought back at a time: one lock for so many, the array of those that
+ * go elsewhere, 4 KiB, fits on any thread's stack, and all of them into a mailbox. */
+#define CACHE_BATCH 504
 
 #ifdef EBB_THREAD_SANITIZER
 #define CACHE_ENTER memory_order_seq_cst
@@ -194,15 +194,18 @@ static inline bool cache_is_busy(struct cache *cache)
  * Once, before the first arena. */
 size_t cache_lay_out(void);
 
-/* A new arena's cache: no bin has room yet. Returns the bytes of the arena that are not touched until
- * bins grow. */
+/* A new arena's cache: no bin has room yet. Returns the bytes of the arena that are not touched
+ * until bins grow. */
 size_t cache_begin(struct arena *arena);
 
 /* Fills an empty bin and returns one block more, the lowest; NULL without memory. */
 void *cache_refill(struct arena *arena, unsigned class, struct mistake *mistake);
 
-/* Keeps a block for which cache_push found no room; older ones go back to their spans. Those that
- * belong to other arenas are left in foreign, which has room for CACHE_BATCH; returns how many. */
+/* Keeps a block for which cache_push found no room; older ones go back to their spans. What is to
+ * be delivered is left in foreign, which has room for CACHE_BATCH; returns how many: blocks of
+ * other arenas, or the block itself, whoever owns it, when the bin has no room at all, or when it
+ * is the first of its class and the class shares cache lines: it may lie between blocks of the
+ * thread that made it, and is not to be handed out here. */
 size_t cache_keep(struct arena *arena, unsigned class, void *block, void **foreign,
                   struct mistake *mistake);
 

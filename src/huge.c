@@ -315,11 +315,19 @@ static size_t whole_size(size_t size)
     return round_up(max_size(size, PAGE_SIZE), os_page_size);
 }
 
+/* Makes a mapping longer where it stands. What begins in the new part one day needs a leaf of the
+ * page map, too. */
+static bool resize_in_place(const struct huge *block, size_t size)
+{
+    return pagemap_prepare(block->start + block->size, size - block->size) &&
+           os_resize(block->start, block->size, size);
+}
+
 /* Makes a piece in no list longer, wherever it then is. False when refused, and then nothing has
  * changed but that addresses may be lost: whether the kernel unmapped the target is not known. */
 static bool lengthen(struct huge *block, size_t size)
 {
-    if (!os_resize(block->start, block->size, size)) {
+    if (!resize_in_place(block, size)) {
         char *target = map(size, os_page_size);
         if (target == NULL || !os_move(block->start, block->size, target, size))
             return false;
@@ -336,8 +344,10 @@ static struct huge *reuse(size_t size, size_t alignment)
 {
     lock_acquire(&huge_lists.lock);
     struct huge *block = take_fitting(&huge_lists.kept, size, alignment);
-    if (block == NULL)
+    if (block == NULL) {
         block = take_fitting(&huge_lists.empty, size, alignment);
+        purge_note_use(block != NULL ? size : 0);
+    }
     bool too_short = block == NULL && alignment <= os_page_size;
     if (too_short)
         block = take_largest();
@@ -451,8 +461,7 @@ static bool grow_in_place(struct huge *block, size_t size)
     struct huge *piece = huge_lists.kept.first;
     while (piece != NULL && piece->start < block->start)
         piece = piece->next;
-    if (!stand_together(block, piece) ||
-        bytes_from(piece, size - block->size) < size - block->size)
+    if (!stand_together(block, piece) || bytes_from(piece, size - block->size) < size - block->size)
         return false;
     size_t before = block->size;
     grow_into(&huge_lists.kept, block, piece, size);
@@ -479,11 +488,15 @@ void *huge_resize(void *start, size_t size)
         return start;
     if (block == NULL || block->mapping == 0)
         return NULL;
-    note_growth(size - block->size);
-    if (!os_resize(start, block->size, size))
-        return move(block, size);
-    set_size(block, size);
-    return start;
+    size_t before = block->size;
+    void *grown = start;
+    if (resize_in_place(block, size))
+        set_size(block, size);
+    else
+        grown = move(block, size);
+    if (grown != NULL)
+        note_growth(size - before);
+    return grown;
 }
 
 static bool list_contains(const struct huge_list *list, const char *address)

@@ -16,7 +16,7 @@ struct huge {
     size_t size;                  /* bytes, in whole OS pages */
     uint64_t mapping;             /* the number of the mapping that it lies in; 0: in several */
     struct huge *next_here;       /* live: the next that begins in the same 32 MiB */
-    struct huge *next, *previous; /* in a list: of live ones the newest first, else by address */
+    struct huge *next, *previous; /* in a list: kept and empty by address, else the newest first */
     uint64_t freed_ms;
 };
 

@@ -15,7 +15,7 @@
 
 #include "base.h"
 
-#define MAILBOX_SLOTS 510 /* with the counters one OS page of 4 KiB */
+#define MAILBOX_SLOTS 510 /* with the counters one OS page of 4 KiB; a batch at least (cache.h) */
 
 struct mailbox {
     _Atomic uint32_t reserved;

@@ -27,8 +27,8 @@
 #define SIZE_MOST ((size_t)1 << ADDRESS_BITS)
 
 /* A block of up to so many bytes that grows by less than this share of its room grows by so much:
- * who adds a little will do it again, and each time a block is copied. Not larger ones, in which the
- * share would be much: redis' lists, grown up to 8 KiB, took a fifth more. */
+ * who adds a little will do it again, and each time a block is copied. Not larger ones, in which
+ * the share would be much: redis' lists, grown up to 8 KiB, took a fifth more. */
 #define GROW_SHARE 4
 #define GROW_MOST 1024
 
@@ -146,7 +146,7 @@ static cold void *alloc_aligned_slow(size_t alignment, size_t size)
     size_t rounded = round_up(max_size(size, 1), alignment);
     if (size <= SMALL_MAX && alignment <= PAGE_SIZE && rounded <= SMALL_MAX &&
         options.harden == HARDEN_OFF)
-        return alloc_with_retry(rounded, MIN_ALIGNMENT, &zero);
+        return alloc_with_retry(rounded, alignment, &zero);
     return alloc_with_retry(size, alignment, &zero);
 }
 
@@ -386,7 +386,8 @@ static __attribute__((noinline)) void *realloc_slow(void *pointer, size_t size)
     }
     if (unlikely(options.harden == HARDEN_ON))
         return realloc_hardened(pointer, room, size);
-    if (size <= room && room <= LARGE_MAX && SHRINK_KEEPS(size, room))
+    if (size <= room && room <= LARGE_MAX &&
+        (SHRINK_KEEPS(size, room) || sizeclasses[sizeclass_of(size)].size == room))
         return pointer;
     void *block = room > SMALL_MAX ? resize_pages(pointer, size) : NULL;
     return block != NULL ? block : move_block(pointer, room, size);

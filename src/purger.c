@@ -31,6 +31,9 @@
 #define PRESSURE_LOOK_MS 250
 #define PRESSURE_PERIOD_MS 100
 
+/* How long to wait for the thread's first look at most. */
+#define FIRST_LOOK_MS 200
+
 /* See make_room; a fraction of what pressure.c calls near to a limit. */
 #define ROOM_STEP ((int64_t)(2 * MiB))
 
@@ -241,6 +244,20 @@ static bool wait_for_sweep(struct pressure *pressure, uint64_t wait_ms)
     return false;
 }
 
+/* 1 once the thread has looked for the first time; a futex. */
+static _Atomic uint32_t has_looked;
+
+/* As long as nobody has looked, the program may run into a limit that nobody knows of: it waits for
+ * the first look, once, some tenths of a millisecond; not for long if the thread does not come to
+ * run. */
+static cold void await_first_look(void)
+{
+    uint64_t end = os_now_ms() + FIRST_LOOK_MS;
+    for (uint64_t now; atomic_load(&has_looked) == 0 && (now = os_now_ms()) < end;)
+        os_futex_wait_ms(&has_looked, 0, end - now);
+    atomic_store(&has_looked, 1); /* once */
+}
+
 static int purge(void *unused)
 {
     struct pressure pressure;
@@ -248,6 +265,8 @@ static int purge(void *unused)
     pressure_begin(&pressure, os_thread_has_own_descriptors());
     if (os_thread_has_own_descriptors())
         look_for_pressure(&pressure);
+    atomic_store(&has_looked, 1);
+    os_futex_wake(&has_looked);
     uint64_t wait_ms = period_ms();
     for (unsigned last_looks = 0;;) {
         bool high = wait_for_sweep(&pressure, wait_ms);
@@ -453,8 +472,11 @@ void purger_tick(void)
     if (unlikely(purge_room() < 0))
         make_room();
 
-    if (likely(atomic_load_explicit(&thread_state, memory_order_relaxed) == THREAD_RUNNING))
+    if (likely(atomic_load_explicit(&thread_state, memory_order_relaxed) == THREAD_RUNNING)) {
+        if (unlikely(atomic_load_explicit(&has_looked, memory_order_relaxed) == 0))
+            await_first_look();
         return;
+    }
     if (is_asked())
         answer_in_slow_path();
     if (options.schedule == SCHEDULE_MANUAL)
@@ -463,6 +485,8 @@ void purger_tick(void)
         return;
     if (options.background_thread == THREAD_OFF || !start_thread())
         sweep_if_due();
+    else if (unlikely(atomic_load_explicit(&has_looked, memory_order_relaxed) == 0))
+        await_first_look();
 }
 
 size_t purger_trim(void)

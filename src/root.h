@@ -80,7 +80,7 @@ struct root {
         ROOT_FIELD(ROOT_FIELD(ROOT_FIELD(ROOT_L5, chunk, buddy), chunk, large), chunk, spans),     \
         chunk, large_pages)
 #define ROOT_L7                                                                                    \
-    ROOT_FIELD(ROOT_FIELD(ROOT_FIELD(ROOT_FIELD(ROOT_L6, huge, start), huge, size), huge, next), \
+    ROOT_FIELD(ROOT_FIELD(ROOT_FIELD(ROOT_FIELD(ROOT_L6, huge, start), huge, size), huge, next),   \
                huge, freed_ms)
 #define ROOT_LAYOUT                                                                                \
     ROOT_MIX(ROOT_MIX(ROOT_MIX(ROOT_MIX(ROOT_L7, sizeof(struct huge_lists)),                       \

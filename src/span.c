@@ -92,16 +92,21 @@ struct span *span_create(struct arena *owner, unsigned class, struct span **reco
     return span;
 }
 
+void span_drop_record(struct span *record)
+{
+    meta_free(record, record_size(record->words));
+}
+
 void span_destroy(struct span *span, bool rested, struct span **record)
 {
     struct chunk *chunk = span->chunk;
     size_t first = chunk_page(span->base), pages = span->pages, guard = span->guard;
     enter_pages(span, NULL);
     purge_note_use(span_hole_bytes(span)); /* they count as dirty from now on */
-    if (*record == NULL)
+    if (record != NULL && *record == NULL)
         *record = span;
     else
-        meta_free(span, record_size(span->words));
+        span_drop_record(span);
     if (guard != 0)
         chunk_drop_guard(chunk, first + guard);
     if (rested)

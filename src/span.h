@@ -73,8 +73,11 @@ struct span *span_create(struct arena *owner, unsigned class, struct span **reco
 bool span_resize(struct span *span, unsigned class);
 
 /* Gives a span whose blocks are all free back to its chunk. rested: nobody has used them for a
- * while. Its record is kept in *record if there is none. */
+ * while. Its record is kept in *record, unless there is one already, or record is NULL. */
 void span_destroy(struct span *span, bool rested, struct span **record);
+
+/* Gives a record back that was kept. */
+void span_drop_record(struct span *record);
 
 /* Takes up to `wanted` free blocks, lowest first, and stores them downwards from end: the lowest
  * is end[-1]. Returns how many. In the hardened mode one, whichever. */

@@ -127,8 +127,8 @@ static void look_at(struct arena *arena)
  * what it holds is out of reach. */
 static bool is_empty(const struct arena *arena)
 {
-    return ((arena->limit_bytes == 0 && arena->large_limit_bytes == 0) || !os_has_barrier()) &&
-           !arena_has_mail(arena) && !harden_holds_any(arena);
+    bool keeps = arena->limit_bytes != 0 || arena->large_limit_bytes != 0 || arena->stacks_touched;
+    return (!keeps || !os_has_barrier()) && !arena_has_mail(arena) && !harden_holds_any(arena);
 }
 
 /* Locks and closes an arena if it is worth it: if it is quiet, or all are wanted. */
@@ -181,10 +181,12 @@ static void flush_some(struct arena *arena, bool owned, void *context)
     arena->rested = arena->quiet_sweeps >= QUIET_SWEEPS;
     if (!owned)
         arena_drain(arena, &flush->mistake);
-    else if (cache_flush(arena, FLUSHED_PER_HOLD, false, &flush->mistake))
+    else if (cache_flush(arena, FLUSHED_PER_HOLD, false, &flush->mistake)) {
         cache_shrink(arena);
-    else
+        arena_drop_records(arena);
+    } else {
         flush->more = true;
+    }
     if (!harden_flush(arena, FLUSHED_PER_HOLD, &flush->mistake))
         flush->more = true;
     arena->rested = false;

@@ -39,7 +39,7 @@ tests_api_aligned_LDADD = $(api_libs)
 # What it does is what warnings warn of; and without -fno-builtin none of it would be done.
 tests_api_attacks_SOURCES = tests/api/attacks.c
 tests_api_attacks_CFLAGS = $(AM_CFLAGS) -fno-builtin -pthread -Wno-free-nonheap-object \
-	-Wno-use-after-free
+	-Wno-unknown-warning-option -Wno-use-after-free
 tests_api_attacks_LDADD = -ldl -lpthread
 
 tests_api_calloc_SOURCES = tests/api/calloc.c $(api_support)

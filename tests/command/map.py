@@ -112,7 +112,7 @@ def main():
     untouched = sum(1 for cells in chunks for cell in cells if cell == 15) * 4096
     assert abs(shown + untouched - held) < held * 0.06, (shown, untouched, held)
     in_caches = sum(cell == 12 for cells in chunks for cell in cells) * 4096
-    assert told["cached_bytes"] / 2 < in_caches < told["cached_bytes"] * 2, (in_caches, told)
+    assert told["cached_bytes"] / 4 < in_caches < told["cached_bytes"] * 2, (in_caches, told)
     resident = sum(1 <= cell <= 14 for cell in frame.all_cells()) * 4096
     assert abs(resident - told["kernel_resident_bytes"]) < 64 << 10, (resident, told)
 

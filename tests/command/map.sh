@@ -156,7 +156,7 @@ for y in range(high):
     seen.update(bytes(line[x:x + 3]) for x in range(0, stride, channels))
 red, white, blue = seen[bytes((147, 10, 10))], seen[b"\xff\xff\xff"], seen[bytes((66, 133, 214))]
 # Live blocks fill most of 30 MiB of 64; the rest of the second chunk is white; caches are there.
-assert red > 50000 and white > 50000 and blue > 300, (red, white, blue)
+assert red > 50000 and white > 50000 and blue > 100, (red, white, blue)
 END
 }
 

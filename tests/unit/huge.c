@@ -181,12 +181,17 @@ static void pieces_side_by_side_serve_a_larger_block(void **state)
         pieces[i] = take(6 * MiB);
         memset(pieces[i], (int)i + 1, 6 * MiB);
     }
-    char *lowest = pieces[PIECES - 1];
-    if (lowest + 6 * MiB != pieces[1] || pieces[1] + 6 * MiB != pieces[0])
-        skip(); /* the kernel put something between them */
+    /* Downwards, or upwards under an emulator. */
+    bool down = pieces[2] < pieces[0];
+    char *lowest = pieces[down ? 2 : 0], *highest = pieces[down ? 0 : 2];
+    bool together = lowest + 6 * MiB == pieces[1] && pieces[1] + 6 * MiB == highest;
     for (size_t i = 0; i < PIECES; i++) {
         assert_true(huge_free(pieces[i]));
         usleep(20000); /* so they stay three */
+    }
+    if (!together) {
+        print_message("not tested: the kernel put something between them\n");
+        return;
     }
     assert_int_equal(totals().kept_mappings, PIECES);
     refuse(KIND(OS_CALL_REMAP) | KIND(OS_CALL_MAP), 1, SIZE_MAX);
