@@ -91,8 +91,11 @@ void purge_correct_room(int64_t found, int64_t before)
     int64_t now = purge_room();
     if (now < before)
         found -= before - now;
-    bool was_known = now < PURGE_ROOM_ANY / 2;
-    set_room(found > now && was_known ? now + (found - now) / 8 : found);
+    if (now > PURGE_ROOM_ANY / 2) /* nobody has looked yet */
+        found -= PURGE_ROOM_ANY - before;
+    else if (found > now)
+        found = now + (found - now) / 8;
+    set_room(found);
 }
 
 void purge_allow(int64_t bytes)

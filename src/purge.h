@@ -38,7 +38,8 @@ size_t purge_take_growth(void);
 /* How many bytes more may become resident until memory is short (pressure.h): kept up to date by
  * those who take memory that is not resident yet and by what is given back, and corrected by each
  * look: down at once, up by an eighth, since a look does not see what was taken and not touched
- * yet. Negative: memory is short, or will be when that is touched. */
+ * yet; the first one takes it that nothing of that was. Negative: memory is short, or will be when
+ * that is touched. */
 #define PURGE_ROOM_ANY (INT64_MAX / 2)
 int64_t purge_room(void);
 void purge_note_use(size_t bytes);
