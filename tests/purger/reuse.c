@@ -5,7 +5,9 @@
  *
  * Each shape runs with and without side by side, half a period apart, as processes of their own.
  * Page faults are asserted on all runs together, since how sweeps and waves meet differs from run
- * to run; time on the medians, with more runs as long as those are apart, up to a limit.
+ * to run; time on the medians, with more runs as long as those are apart, up to a limit. If they
+ * still are, three runs in four must say so by themselves: else the machine is too busy with others
+ * to tell, and the test is skipped.
  */
 #define _GNU_SOURCE
 #include "support.h"
@@ -25,6 +27,7 @@
 #define THREADS_MOST 8
 #define RUNS_LEAST 2
 #define RUNS_MOST 16
+#define SKIPPED 77
 
 static const struct shape {
     const char *name;
@@ -149,8 +152,18 @@ static double median_seconds(const struct series *series, unsigned runs)
     return median(sorted, runs);
 }
 
-/* Returns false when the promise is broken. */
-static bool compare(const struct shape *shape)
+/* Most runs show it, each beside its own neighbour: chance would seldom do that. */
+static bool most_are_slow(const struct series *series, unsigned runs)
+{
+    unsigned slow = 0;
+    for (unsigned run = 0; run < runs; run++)
+        slow += series[WITH].seconds[run] > series[WITHOUT].seconds[run] * (1 + MAY_DIFFER);
+    return slow * 4 >= runs * 3;
+}
+
+enum verdict { HOLDS, BROKEN, UNKNOWN };
+
+static enum verdict compare(const struct shape *shape)
 {
     struct series series[KINDS] = {0};
     unsigned runs = 0;
@@ -172,12 +185,18 @@ static bool compare(const struct shape *shape)
            runs, series[WITH].sweeps);
     if (series[WITH].sweeps < runs * scaled(6))
         fail("%s: too few sweeps to show anything", shape->name);
+    if (slow && !faulty && !most_are_slow(series, runs)) {
+        report("%s: %.3f times the processor time without the purger, but not in most runs: the "
+               "machine is too busy to tell",
+               shape->name, seconds[WITH] / seconds[WITHOUT]);
+        return UNKNOWN;
+    }
     if (slow || faulty)
         report("%s: BROKEN: %.3f times the processor time without the purger, allowed are %.2f; "
                "%.0f page faults more, allowed are %.0f",
                shape->name, seconds[WITH] / seconds[WITHOUT], 1 + MAY_DIFFER,
                faults[WITH] - faults[WITHOUT], pages * MAY_DIFFER);
-    return !slow && !faulty;
+    return slow || faulty ? BROKEN : HOLDS;
 }
 
 int main(int argc, char **argv)
@@ -190,10 +209,11 @@ int main(int argc, char **argv)
         return 0;
     }
     stress_begin(argc, argv, "reuse", 300);
-    unsigned broken = 0;
+    unsigned count[UNKNOWN + 1] = {0};
     for (unsigned i = 0; i < SHAPES; i++)
-        broken += !compare(&shapes[i]);
-    if (broken != 0)
-        promise_broken("%u of %u shapes cost more with the purger", broken, (unsigned)SHAPES);
-    return 0;
+        count[compare(&shapes[i])]++;
+    if (count[BROKEN] != 0)
+        promise_broken("%u of %u shapes cost more with the purger", count[BROKEN],
+                       (unsigned)SHAPES);
+    return count[UNKNOWN] != 0 ? SKIPPED : 0;
 }
