@@ -52,8 +52,7 @@ struct arena {
     uint64_t refills, flushes, foreign_frees, takeovers, borrowed_spans;
     uint64_t calls, calls_us; /* of those, at the ends of bins; when they were looked at last … */
     bool calm;                /* … and were few */
-    bool
-        stacks_touched; /* a bin has been in more than its small stack since they were given back */
+    bool stacks_touched;      /* larger ones than the small ones, since they were given back */
     bool full_touched[CLASS_SMALL_END]; /* the one of this class in its full one */
     uint64_t calls_seen;                /* refills + flushes at the last sweep */
     bool rested; /* a sweep empties the cache of an owner who has been quiet for a while */

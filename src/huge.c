@@ -293,6 +293,7 @@ static uint64_t next_mapping(void)
 static void let_go(struct huge *block)
 {
     if (os_unmap(block->start, block->size)) {
+        purge_note_unmapped(block->size);
         drop_record(block);
         return;
     }

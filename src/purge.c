@@ -114,6 +114,11 @@ void purge_note_use(size_t bytes)
     atomic_fetch_sub_explicit(&room, (int64_t)bytes, memory_order_relaxed);
 }
 
+void purge_note_unmapped(size_t bytes)
+{
+    atomic_fetch_add_explicit(&room, (int64_t)bytes, memory_order_relaxed);
+}
+
 size_t purge_bytes(void)
 {
     return atomic_load_explicit(&purge_books.bytes, memory_order_relaxed);

@@ -44,6 +44,9 @@ size_t purge_take_growth(void);
 int64_t purge_room(void);
 void purge_note_use(size_t bytes);
 
+/* So many that were noted are unmapped, without having been given back by a purge. */
+void purge_note_unmapped(size_t bytes);
+
 /* What a look found that began when room was `before`. */
 void purge_correct_room(int64_t found, int64_t before);
 
