@@ -9,6 +9,7 @@
 #include "huge.h"
 #include "options.h"
 #include "pagemap.h"
+#include "purge.h"
 
 /* What is kept of freed mappings at most (huge.c). */
 #define KEEP_MOST (64 * MiB)
@@ -277,6 +278,17 @@ static void no_more_than_64_MiB_are_kept(void **state)
     char *just = take(KEEP_MOST);
     assert_true(huge_free(just));
     assert_int_equal(totals().kept_bytes, KEEP_MOST);
+}
+
+static void what_is_too_large_to_be_kept_counts_as_room_again(void **state)
+{
+    (void)state;
+    huge_sweep(0);
+    int64_t before = purge_room();
+    char *block = take(KEEP_MOST + MiB);
+    assert_int_equal(before - purge_room(), KEEP_MOST + MiB);
+    assert_true(huge_free(block));
+    assert_int_equal(purge_room(), before);
 }
 
 static void a_sweep_lets_go_of_what_is_old_enough(void **state)
@@ -554,6 +566,7 @@ int main(void)
         TEST(of_those_kept_the_smallest_that_fits_is_used),
         TEST(a_kept_mapping_is_used_only_where_its_alignment_serves),
         TEST(no_more_than_64_MiB_are_kept),
+        TEST(what_is_too_large_to_be_kept_counts_as_room_again),
         TEST(a_sweep_lets_go_of_what_is_old_enough),
         TEST(a_sweep_counts_what_was_resident_and_no_more),
         TEST(on_the_schedule_immediate_nothing_is_kept),
