@@ -92,7 +92,7 @@ fetch_source_lists() {
 # --- what most scripts need to run tests and to read what they say --------------------------------
 
 workers=$processors
-export work
+export work tmp library_name
 
 # Each unit's output in one piece, in one write, because others write too.
 tests() {
@@ -168,7 +168,8 @@ run_tests() {
 }
 
 # watch PID  Until it ends: which processes of the program are on the library, which are not? One
-# that is seen without it once only may have been in the middle of exec.
+# that is seen without it once only may have been in the middle of exec. A program that is over before
+# anybody looks says it itself, in the same files.
 watch() {
     local process
     while alive "$1"; do
