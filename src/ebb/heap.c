@@ -524,9 +524,7 @@ static bool count_resident(int books, uintptr_t start, size_t size, size_t *left
     size_t pages = size / os_page_size, first = start / os_page_size;
     for (size_t page = 0, more; page < pages; page += more) {
         more = min_size(pages - page, sizeof entries / sizeof *entries);
-        ssize_t length = pread(books, entries, more * sizeof *entries,
-                               (off_t)((first + page) * sizeof *entries));
-        if (length != (ssize_t)(more * sizeof *entries))
+        if (!target_read_pagemap(books, first + page, entries, more))
             return false;
         for (size_t i = 0; i < more; i++)
             heap->kernel_resident += (entries[i] >> 63) * os_page_size;

@@ -47,10 +47,8 @@ static void read_resident(int books, const struct area *area, bool *resident)
 {
     size_t per_page = os_page_size / CELL_SIZE, pages = area->cells / per_page;
     uint64_t *entries = need(calloc(pages + 1, sizeof *entries));
-    size_t bytes = pages * sizeof *entries;
     bool known =
-        books >= 0 && pread(books, entries, bytes,
-                            (off_t)(area->base / os_page_size * sizeof *entries)) == (ssize_t)bytes;
+        books >= 0 && target_read_pagemap(books, area->base / os_page_size, entries, pages);
     for (size_t cell = 0; cell < area->cells; cell++)
         resident[cell] = !known || cell / per_page >= pages || entries[cell / per_page] >> 63;
     free(entries);

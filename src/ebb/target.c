@@ -10,8 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "os.h"
 #include "text.h"
 
 /* What is looked at of a file's start: its header, its segments and, as linkers place them, its
@@ -20,6 +22,12 @@
 
 /* More notes than this are not looked at, in bytes. */
 #define NOTE_BYTES 4096
+
+/* How long to read before the process's threads are given a moment, and that moment. A part of
+ * what the kernel says of its pages takes less than the former. */
+#define READ_US 250
+#define MOMENT_NS 20000
+#define PAGEMAP_ENTRIES 2048
 
 pid_t target_parse(const char *subcommand, const char *text)
 {
@@ -49,10 +57,38 @@ size_t target_list(pid_t **pids)
     return count;
 }
 
+/* A thread of the process that maps or unmaps memory waits for the kernel while it reads there for
+ * us, and the kernel lets us in again before that thread if we come at once, for up to 4 ms
+ * (rwsem.c: readers may steal the lock). So all reading stops for a moment, after so long a time
+ * that no thread waits for a millisecond. */
+static void give_way(void)
+{
+    static uint64_t since_us;
+    const struct timespec moment = {0, MOMENT_NS};
+    if (os_now_us() - since_us < READ_US)
+        return;
+    nanosleep(&moment, NULL);
+    since_us = os_now_us();
+}
+
 bool target_read(const struct target *target, uintptr_t at, void *to, size_t size)
 {
     struct iovec local = {to, size}, remote = {(void *)at, size};
+    give_way();
     return process_vm_readv(target->pid, &local, 1, &remote, 1, 0) == (ssize_t)size;
+}
+
+bool target_read_pagemap(int books, size_t page, uint64_t *entries, size_t count)
+{
+    for (size_t done = 0, more; done < count; done += more) {
+        more = min_size(count - done, PAGEMAP_ENTRIES);
+        size_t bytes = more * sizeof *entries;
+        give_way();
+        if (pread(books, entries + done, bytes, (off_t)((page + done) * sizeof *entries)) !=
+            (ssize_t)bytes)
+            return false;
+    }
+    return true;
 }
 
 bool target_write(const struct target *target, uintptr_t at, const void *from, size_t size)

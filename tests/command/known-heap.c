@@ -6,15 +6,20 @@
  * small blocks, aligned and huge ones, and then a sixteenth of that. With "family" it frees 39 MB,
  * forks when SIGUSR1 comes, and sleeps; the child allocates, says "ready" and its id, and sleeps.
  * With "forks on" it has a heap that does not change, and children, one after the other, for ever.
+ * With "maps" it holds 512 MiB, maps and unmaps memory without a pause, and tells for each line
+ * that it reads how often that has taken longer than a millisecond.
  */
 #include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static void *touched(void *block)
@@ -163,6 +168,37 @@ static int fork_after_signals(void)
     return status != 0;
 }
 
+static _Atomic long held_count; /* calls that took longer than a millisecond */
+
+static double now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6;
+}
+
+static void *map_for_ever(void *unused)
+{
+    for (double before = now_ms(), after;; before = after) {
+        void *memory = mmap(NULL, 65536, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        munmap(memory, 65536);
+        after = now_ms();
+        held_count += after - before > 1;
+    }
+    return unused;
+}
+
+static int map_and_tell(void)
+{
+    pthread_t thread;
+    hold(1 << 20, 512, 0);
+    if (pthread_create(&thread, NULL, map_for_ever, NULL) != 0 || puts("ready") < 0)
+        return 1;
+    while (fflush(stdout) == 0 && getchar() != EOF)
+        printf("%ld\n", held_count);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     pthread_t thread;
@@ -177,6 +213,8 @@ int main(int argc, char **argv)
         return fork_when_told();
     if (argc > 1 && strcmp(argv[1], "tide") == 0)
         return rise_and_fall();
+    if (argc > 1 && strcmp(argv[1], "maps") == 0)
+        return map_and_tell();
     hold(3000, 1000, 0);
     hold(700, 5000, 3000);
     hold(100 * 1024, 30, 0);
