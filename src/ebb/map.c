@@ -27,7 +27,7 @@ static void sleep_until(uint64_t ms)
 static enum exit_status film(const struct request *request, const struct target *target, FILE *file)
 {
     struct picture before = {NULL, 0, NULL, 0};
-    struct bytes spans = {NULL, 0, 0};
+    struct packed_spans spans = {{NULL, 0, 0}, NULL, 0};
     struct heap heap;
     uint64_t begin_ms = os_now_us() / 1000, taken = 0;
     enum exit_status status = heap_read(&heap, target, HEAP_BLOCKS);
@@ -56,7 +56,7 @@ static enum exit_status film(const struct request *request, const struct target 
     if (!request->svg)
         map_write_end(target, &heap, file);
     picture_drop(&before);
-    free(spans.byte);
+    packed_spans_drop(&spans);
     heap_drop(&heap);
     return EXIT_DONE;
 }

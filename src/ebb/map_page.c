@@ -76,29 +76,71 @@ static void pack_cells(const struct picture *picture, const struct picture *befo
     put_run(bytes, run, last);
 }
 
-static void pack_spans(const struct picture *picture, const struct heap *heap, struct bytes *bytes)
+static void pack_chunk(const struct heap_chunk *chunk, const struct heap *heap, struct bytes *bytes)
 {
-    for (size_t i = 0; i < picture->count; i++) {
-        if (picture->areas[i].kind != AREA_CHUNK)
+    size_t count = 0, last = 0;
+    for (size_t page = 0; page < CHUNK_PAGES; page++)
+        count += chunk->span[page] != HEAP_NONE;
+    put_number(bytes, count + 1);
+    for (size_t page = 0; page < CHUNK_PAGES; page++) {
+        if (chunk->span[page] == HEAP_NONE)
             continue;
-        const struct heap_chunk *chunk = &heap->chunks[picture->areas[i].chunk];
-        size_t count = 0, last = 0;
-        for (size_t page = 0; page < CHUNK_PAGES; page++)
-            count += chunk->span[page] != HEAP_NONE;
-        put_number(bytes, count);
-        for (size_t page = 0; page < CHUNK_PAGES; page++) {
-            if (chunk->span[page] == HEAP_NONE)
-                continue;
-            const struct heap_span *span = &heap->spans[chunk->span[page]];
-            size_t out = span->capacity - span->free_count;
-            put_number(bytes, page - last);
-            put_number(bytes, span->class);
-            put_number(bytes, span->arena == HEAP_NONE ? 0 : span->arena + 1);
-            put_number(bytes, out - min_size(span->cached, out));
-            put_number(bytes, min_size(span->cached, out));
-            put_number(bytes, span->age & 3);
-            last = page;
-        }
+        const struct heap_span *span = &heap->spans[chunk->span[page]];
+        size_t out = span->capacity - span->free_count;
+        put_number(bytes, page - last);
+        put_number(bytes, span->class);
+        put_number(bytes, span->arena == HEAP_NONE ? 0 : span->arena + 1);
+        put_number(bytes, out - min_size(span->cached, out));
+        put_number(bytes, min_size(span->cached, out));
+        put_number(bytes, span->age & 3);
+        last = page;
+    }
+}
+
+static struct packed_spans pack_spans(const struct picture *picture, const struct heap *heap)
+{
+    struct packed_spans spans = {{NULL, 0, 0}, NULL, 0};
+    spans.chunks = need(calloc(picture->count + 1, sizeof *spans.chunks));
+    for (size_t i = 0; i < picture->count; i++) {
+        const struct area *area = &picture->areas[i];
+        size_t start = spans.bytes.count;
+        if (area->kind != AREA_CHUNK)
+            continue;
+        pack_chunk(&heap->chunks[area->chunk], heap, &spans.bytes);
+        spans.chunks[spans.count++] = (struct packed_chunk){area->base, start, spans.bytes.count};
+    }
+    return spans;
+}
+
+void packed_spans_drop(struct packed_spans *spans)
+{
+    free(spans->bytes.byte);
+    free(spans->chunks);
+}
+
+static bool is_same(const struct packed_spans *spans, const struct packed_chunk *chunk,
+                    const struct packed_spans *before, const struct packed_chunk *old)
+{
+    size_t size = chunk->end - chunk->start;
+    return size == old->end - old->start &&
+           memcmp(spans->bytes.byte + chunk->start, before->bytes.byte + old->start, size) == 0;
+}
+
+/* Of the chunks that are as they were in the frame before, a zero alone. */
+static void leave_out_same(const struct packed_spans *spans, const struct packed_spans *before,
+                           struct bytes *bytes)
+{
+    size_t old = 0;
+    for (size_t i = 0; i < spans->count; i++) {
+        const struct packed_chunk *chunk = &spans->chunks[i];
+        while (old < before->count && before->chunks[old].base < chunk->base)
+            old++;
+        if (old < before->count && before->chunks[old].base == chunk->base &&
+            is_same(spans, chunk, before, &before->chunks[old]))
+            put_byte(bytes, 0);
+        else
+            for (size_t at = chunk->start; at < chunk->end; at++)
+                put_byte(bytes, spans->bytes.byte[at]);
     }
 }
 
@@ -130,9 +172,10 @@ void map_write_begin(const struct target *target, FILE *file)
 }
 
 void map_write_frame(const struct picture *picture, const struct picture *before,
-                     const struct heap *heap, struct bytes *last_spans, uint64_t ms, FILE *file)
+                     const struct heap *heap, struct packed_spans *spans, uint64_t ms, FILE *file)
 {
-    struct bytes cells = {NULL, 0, 0}, spans = {NULL, 0, 0};
+    struct bytes cells = {NULL, 0, 0}, changed = {NULL, 0, 0};
+    struct packed_spans now = pack_spans(picture, heap);
     const struct stats *stats = &heap->stats;
     fprintf(file,
             "%s\n{\"ms\": %lu, \"stats\": {\"resident\": %zu, \"live\": %zu, \"cached\": %zu, "
@@ -148,20 +191,16 @@ void map_write_frame(const struct picture *picture, const struct picture *before
                 area->cells, area->kind == AREA_KEPT ? area->age_ms : 0);
     }
     pack_cells(picture, before, &cells);
-    pack_spans(picture, heap, &spans);
+    leave_out_same(&now, spans, &changed);
     fputs("],\n\"cells\": \"", file);
     write_base64(&cells, file);
     fputs("\",\n\"spans\": \"", file);
-    bool same = last_spans->byte != NULL && spans.count == last_spans->count &&
-                memcmp(spans.byte, last_spans->byte, spans.count) == 0;
-    if (same)
-        putc('=', file);
-    else
-        write_base64(&spans, file);
+    write_base64(&changed, file);
     fputs("\"}", file);
     free(cells.byte);
-    free(last_spans->byte);
-    *last_spans = spans;
+    free(changed.byte);
+    packed_spans_drop(spans);
+    *spans = now;
 }
 
 void map_write_end(const struct target *target, const struct heap *heap, FILE *file)

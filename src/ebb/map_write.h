@@ -14,11 +14,23 @@ struct bytes {
     size_t count, room;
 };
 
-/* A page is its begin, frames, and its end. before: the frame's that came before; last_spans: the
- * same one's spans, which this replaces; both empty at first. ms: since the first one. */
+/* The spans of a frame, packed chunk by chunk, by address. */
+struct packed_spans {
+    struct bytes bytes;
+    struct packed_chunk {
+        uintptr_t base;
+        size_t start, end; /* in bytes */
+    } * chunks;
+    size_t count;
+};
+
+void packed_spans_drop(struct packed_spans *spans);
+
+/* A page is its begin, frames, and its end. before: the frame's that came before; spans: the same
+ * one's, which this replaces; both empty at first. ms: since the first one. */
 void map_write_begin(const struct target *target, FILE *file);
 void map_write_frame(const struct picture *picture, const struct picture *before,
-                     const struct heap *heap, struct bytes *last_spans, uint64_t ms, FILE *file);
+                     const struct heap *heap, struct packed_spans *spans, uint64_t ms, FILE *file);
 void map_write_end(const struct target *target, const struct heap *heap, FILE *file);
 
 void map_write_svg(const struct picture *picture, const struct heap *heap,

@@ -61,14 +61,17 @@ def read_cells(text, areas, before):
     return words, cells
 
 
-def read_spans(text):
-    reader, chunks = Reader(text), []
-    while not reader.done():
-        spans, page = [], 0
-        for _ in range(reader.number()):
+def read_spans(text, areas, before):
+    reader, chunks = Reader(text), {}
+    for kind, base, *_ in areas:
+        if kind != 0:
+            continue
+        spans, page, count = [], 0, reader.number() - 1
+        for _ in range(count):
             page += reader.number()
             spans.append((page, *(reader.number() for _ in range(5))))
-        chunks.append(spans)
+        chunks[base] = spans if count >= 0 else before[base]
+    assert reader.done()
     return chunks
 
 
@@ -76,11 +79,11 @@ def read(path):
     text = open(path).read()
     data = text[text.index("const data = ") + len("const data = "):text.index(";\nbegin();")]
     data = json.loads(data)
-    frames, words, spans = [], {}, ""
+    frames, words, spans = [], {}, {}
     for frame in data["frames"]:
         words, cells = read_cells(frame["cells"], frame["areas"], words)
-        spans = spans if frame["spans"] == "=" else frame["spans"]
-        frames.append(Frame(frame["stats"], frame["areas"], cells, read_spans(spans)))
+        spans = read_spans(frame["spans"], frame["areas"], spans)
+        frames.append(Frame(frame["stats"], frame["areas"], cells, spans))
     return Map(data["classes"], frames, data["arenas"])
 
 
@@ -89,7 +92,7 @@ def main():
     [frame] = page.frames
     # The spans are those of the statistics.
     live, cached, spans = {}, {}, {}
-    for chunk in frame.spans:
+    for chunk in frame.spans.values():
         for _, number, arena, blocks, in_cache, age in chunk:
             size = page.classes[number][0]
             live[size] = live.get(size, 0) + blocks

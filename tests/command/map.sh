@@ -54,12 +54,33 @@ END
 import sys
 sys.path.insert(0, sys.argv[2])
 import map as maps
-frames = maps.read(sys.argv[1]).frames
+page = maps.read(sys.argv[1])
+frames = page.frames
 assert 18 <= len(frames) <= 22, len(frames)
 live = [sum(1 for cell in frame.all_cells() if 1 <= cell <= 10) * 4096 for frame in frames]
 assert max(live) > 28 << 20 and min(live) < 20 << 20, live
 for frame, cells in zip(frames, live):  # 4 KiB that hold some live block are no less than the blocks
     assert cells > frame.stats["live"] * 0.9, (frame.stats, cells)
+    in_spans = sum(span[3] * page.classes[span[1]][0] for spans in frame.spans.values() for span in spans)
+    assert abs(in_spans - frame.stats["live"]) < 4 << 20, (frame.stats, in_spans)
+END
+}
+
+# A process at rest takes no room but in the first frame.
+what_is_as_before_is_not_told_again() {
+    start_known
+    expect_run 0 "$ebb" map "$pid" -o "$scratch/film.html" --every 50ms --for 150ms
+    python3 - "$scratch/film.html" "$EBB_SRCDIR/tests/command" <<'END' || fail "the film is too long, or wrong"
+import json, sys
+sys.path.insert(0, sys.argv[2])
+import map as maps
+text = open(sys.argv[1]).read()
+raw = json.loads(text[text.index("const data = ") + 13:text.index(";\nbegin();")])["frames"]
+first, *others = maps.read(sys.argv[1]).frames
+assert len(others) == 3 and len(raw[0]["spans"]) > 1000, (len(others), len(raw[0]["spans"]))
+for frame, told in zip(others, raw[1:]):
+    assert len(told["spans"]) < 16 and len(told["cells"]) < 16, told
+    assert frame.spans == first.spans and frame.cells == first.cells
 END
 }
 
@@ -117,7 +138,7 @@ a_browser_shows_it() {
     { cat "$scratch/map.html" && cat <<'END'
 <script>
 const told = areas.map((area, i) => {
-  const first = area.kind !== 0 ? 0 : 8 * [...spans[area.chunk]].find(([page, span]) => data.classes[span.cls][0] === 3072)[0];
+  const first = area.kind !== 0 ? 0 : 8 * [...area.spans].find(([page, span]) => data.classes[span.cls][0] === 3072)[0];
   const line = area.row + (first / ROW | 0), x = (line / high | 0) * (ROW + GAP) + first % ROW + 0.5;
   return area.kind > 1 ? '' : describe(left + x * scale, top_ + (line % high + 0.5) * scale);
 });
@@ -161,8 +182,8 @@ END
 }
 
 # In this order: the last one looks at the first one's picture.
-for test in cells_are_those_of_the_known_heap a_film_is_made_of_changes svg_is_well_formed \
-    wrong_usage_is_told a_browser_shows_it; do
+for test in cells_are_those_of_the_known_heap a_film_is_made_of_changes \
+    what_is_as_before_is_not_told_again svg_is_well_formed wrong_usage_is_told a_browser_shows_it; do
     printf '%s\n' "$test"
     "$test"
 done
