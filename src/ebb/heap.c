@@ -520,14 +520,14 @@ static bool count_resident(int books, uintptr_t start, size_t size, size_t *left
     if (size > *left || start >> ADDRESS_BITS != 0)
         return false;
     *left -= size;
-    static uint64_t entries[8192];
+    bool resident[8192];
     size_t pages = size / os_page_size, first = start / os_page_size;
     for (size_t page = 0, more; page < pages; page += more) {
-        more = min_size(pages - page, sizeof entries / sizeof *entries);
-        if (!target_read_pagemap(books, first + page, entries, more))
+        more = min_size(pages - page, sizeof resident);
+        if (!target_read_resident(books, first + page, resident, more))
             return false;
         for (size_t i = 0; i < more; i++)
-            heap->kernel_resident += (entries[i] >> 63) * os_page_size;
+            heap->kernel_resident += resident[i] * os_page_size;
     }
     return true;
 }

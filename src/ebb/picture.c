@@ -46,12 +46,11 @@ static int compare_areas(const void *a, const void *b)
 static void read_resident(int books, const struct area *area, bool *resident)
 {
     size_t per_page = os_page_size / CELL_SIZE, pages = area->cells / per_page;
-    uint64_t *entries = need(calloc(pages + 1, sizeof *entries));
-    bool known =
-        books >= 0 && target_read_pagemap(books, area->base / os_page_size, entries, pages);
+    bool *known = need(calloc(pages + 1, sizeof *known));
+    bool told = books >= 0 && target_read_resident(books, area->base / os_page_size, known, pages);
     for (size_t cell = 0; cell < area->cells; cell++)
-        resident[cell] = !known || cell / per_page >= pages || entries[cell / per_page] >> 63;
-    free(entries);
+        resident[cell] = !told || cell / per_page >= pages || known[cell / per_page];
+    free(known);
 }
 
 /* Adds what blocks [start, start + size) of a span hold to the bytes of each cell. */

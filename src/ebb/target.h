@@ -34,9 +34,9 @@ size_t target_list(pid_t **pids);
 /* Reads so many bytes; false when not all of them are there. */
 bool target_read(const struct target *target, uintptr_t at, void *to, size_t size);
 
-/* What the kernel says of OS pages from one on, a word each as in /proc/PID/pagemap, which `books`
+/* Which OS pages, from one on, are in memory, as the kernel says in /proc/PID/pagemap, which `books`
  * is open on. False when it does not say it of all. */
-bool target_read_pagemap(int books, size_t page, uint64_t *entries, size_t count);
+bool target_read_resident(int books, size_t page, bool *resident, size_t count);
 
 /* Writes so many bytes likewise. */
 bool target_write(const struct target *target, uintptr_t at, const void *from, size_t size);

@@ -366,6 +366,19 @@ END
     kill "$pid"
 }
 
+# Before Linux 6.7 there is another way to ask which pages are resident. It says the same.
+older_kernels_are_asked_in_another_way() {
+    echo 'int ioctl(int file, unsigned long request, ...) { return -1; }' >"$scratch/older.c"
+    ${CC:-cc} -shared -fPIC -o "$scratch/older.so" "$scratch/older.c"
+    start EBBMALLOC_PURGE_SCHEDULE=manual
+    expect_run 0 "$ebb" stat --json "$pid"
+    grep resident_bytes <<<"$out" >"$scratch/told"
+    grep -q '"kernel_resident_bytes": [0-9][0-9]' "$scratch/told" || fail "not told: $(<"$scratch/told")"
+    expect_run 0 env LD_PRELOAD="$scratch/older.so" "$ebb" stat --json "$pid"
+    diff "$scratch/told" - <<<"$(grep resident_bytes <<<"$out")" || fail "not the same"
+    kill "$pid"
+}
+
 # A thread that maps memory waits while the kernel reads the process's page tables for ebb, and must
 # get in between. A busy machine makes it wait too: as often, about, as when ebb looks elsewhere. So
 # one try of some has to do.
