@@ -37,6 +37,6 @@ expect "a column" "$(complete_words top --sort re | tr '\n' ' ')" 'resident retu
 # Processes: those on the library.
 LD_PRELOAD=$EBB_LIB sleep 100 &
 trap 'kill $! ; rm -rf "$scratch"' EXIT
-sleep 0.3
+await "a process on the library" "$EBB_CMD" stat $!
 complete_words stat '' | grep -qx $! || fail "a process on the library is not offered"
 ! complete_words stat '' | grep -qx $$ || fail "a process not on the library is offered"

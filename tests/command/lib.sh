@@ -47,3 +47,13 @@ expect_complaint() {
     expect "stderr" "$err" "$1"
     [ "$(wc -l <"$scratch/err")" = 1 ] || fail "more than one line on stderr: $err"
 }
+
+# await WHAT COMMAND…: until that is true, looking for 10 s at most.
+await() {
+    local what=$1 waited=0
+    shift
+    until "$@" >/dev/null 2>&1; do
+        [ $((waited += 1)) -lt 500 ] || fail "not after 10 s: $what"
+        sleep 0.02
+    done
+}

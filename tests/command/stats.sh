@@ -70,17 +70,14 @@ the_peak_of_what_was_live_is_told() {
 }
 
 a_signal_wakes_a_sleeper_who_tells_his_threads() {
-    local pid waited=0
+    local pid
     mkfifo "$scratch/fifo"
     "${known[@]}" EBBMALLOC_STATS_SIGNAL=USR1 EBBMALLOC_STATS_FILE="$scratch/page" \
         "$heap" sleeps >"$scratch/fifo" &
     pid=$!
     read -r _ <"$scratch/fifo"
     kill -USR1 "$pid"
-    until grep -q EBBMALLOC_STATS_FILE "$scratch/page" 2>/dev/null; do
-        sleep 0.02
-        [ $((waited += 1)) -lt 500 ] || fail "no page in 10 s"
-    done
+    await "a page" grep -q EBBMALLOC_STATS_FILE "$scratch/page"
     kill -0 "$pid" || fail "the signal ended the program"
     page=$(<"$scratch/page")
     expect "blocks of 1408 bytes" "$(class 1408)" "2000 *"
@@ -91,12 +88,10 @@ a_signal_wakes_a_sleeper_who_tells_his_threads() {
     expect "mode of the file" "$(stat -c %a "$scratch/page")" 600
     # Once more, to the same file; no thread is left behind.
     kill -USR1 "$pid"
-    waited=0
-    until [ "$(grep -c EBBMALLOC_STATS_FILE "$scratch/page")" = 2 ] &&
-        ! grep -q ebb-stats /proc/"$pid"/task/*/comm; do
-        sleep 0.02
-        [ $((waited += 1)) -lt 500 ] || fail "no second page in 10 s, or its thread stays"
-    done
+    has_second_page() { [ "$(grep -c EBBMALLOC_STATS_FILE "$scratch/page")" = 2 ]; }
+    has_no_writer() { ! grep -q ebb-stats /proc/"$pid"/task/*/comm; }
+    await "a second page" has_second_page
+    await "the end of its thread" has_no_writer
     kill "$pid"
     wait "$pid" || true
 }
@@ -105,7 +100,8 @@ a_signal_wakes_a_sleeper_who_tells_his_threads() {
 signals_in_the_middle_of_malloc_do_no_harm() {
     local pid
     cat >"$scratch/busy.py" <<'END'
-import os, threading, time
+import os, sys, threading, time
+open(sys.argv[1], "w").close()
 end = time.time() + 3
 def churn():
     while time.time() < end:
@@ -122,11 +118,11 @@ while time.time() < end:
 for t in threads: t.join()
 END
     for threads in 0 2; do
-        rm -f "$scratch/many"
+        rm -f "$scratch/many" "$scratch/began"
         THREADS=$threads PYTHONMALLOC=malloc LD_PRELOAD=$EBB_LIB EBBMALLOC_STATS_SIGNAL=USR2 \
-            EBBMALLOC_STATS_FILE=$scratch/many python3 "$scratch/busy.py" 2>"$scratch/said" &
+            EBBMALLOC_STATS_FILE=$scratch/many python3 "$scratch/busy.py" "$scratch/began" 2>"$scratch/said" &
         pid=$!
-        sleep 0.5
+        await "python, with the library's handler" [ -e "$scratch/began" ]
         while kill -USR2 "$pid" 2>/dev/null; do sleep 0.003; done
         wait "$pid" || fail "with $threads more threads: exit status $?"
         ! grep ebbmalloc "$scratch/said" || fail "something was said on stderr"
