@@ -34,8 +34,8 @@ size_t target_list(pid_t **pids);
 /* Reads so many bytes; false when not all of them are there. */
 bool target_read(const struct target *target, uintptr_t at, void *to, size_t size);
 
-/* Which OS pages, from one on, are in memory, as the kernel says in /proc/PID/pagemap, which `books`
- * is open on. False when it does not say it of all. */
+/* Which OS pages, from one on, are in memory, as the kernel says in /proc/PID/pagemap, which
+ * `books` is open on. False when it does not say it of all. */
 bool target_read_resident(int books, size_t page, bool *resident, size_t count);
 
 /* Writes so many bytes likewise. */
