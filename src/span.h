@@ -134,11 +134,17 @@ static inline struct arena *span_owner(const struct span *span)
     return atomic_load_explicit(&span->owner, memory_order_acquire);
 }
 
+/* Seldom any, and counting them is a call into libgcc where not every processor can. */
+static inline uint32_t span_count_pages(uint64_t pages)
+{
+    return likely(pages == 0) ? 0 : (uint32_t)__builtin_popcountll(pages);
+}
+
 /* OS pages that are given back, lazily or not, while the span lives; their bytes; of those, lazily.
  */
 static inline uint32_t span_hole_pages(const struct span *span)
 {
-    return (uint32_t)__builtin_popcountll(span->purged);
+    return span_count_pages(span->purged);
 }
 
 static inline size_t span_hole_bytes(const struct span *span)
@@ -148,7 +154,7 @@ static inline size_t span_hole_bytes(const struct span *span)
 
 static inline size_t span_lazy_bytes(const struct span *span)
 {
-    return (size_t)__builtin_popcountll(span->lazy) * os_page_size;
+    return span_count_pages(span->lazy) * os_page_size;
 }
 
 static inline bool span_holds(const struct span *span, const void *block)
