@@ -263,6 +263,12 @@ static void grow_at(struct arena *arena, unsigned class, enum bin_end end)
 /* ---- Blocks in and out -------------------------------------------------------------------------
  */
 
+/* The small classes in a circle. (Not by a remainder: who looks at all of them waits for each.) */
+static unsigned next_small(unsigned class)
+{
+    return class < CLASS_SMALL_LAST ? class + 1 : CLASS_FIRST;
+}
+
 /* A large block of a class that is a little larger, which saves giving one back and taking another
  * one; NULL when none of those bins has any. */
 static void *larger_block(struct arena *arena, unsigned class)
@@ -298,10 +304,11 @@ static void fill_passed(struct arena *arena, unsigned class)
 {
     size_t left = CACHE_BATCH;
     for (unsigned look = 1; look < CLASS_SMALL_LAST && left != 0; look++) {
-        class = class % CLASS_SMALL_LAST + 1;
+        class = next_small(class);
+        if (!is_passed(arena, class, BIN_DRY) || arena->limits[class] <= STACK_SMALL)
+            continue;
         size_t wanted = min_size(filling_of(arena, class), left);
-        if (is_passed(arena, class, BIN_DRY) && arena->limits[class] > STACK_SMALL &&
-            bin_count(arena, class) < wanted / 2)
+        if (bin_count(arena, class) < wanted / 2)
             left -= fill_bin(arena, class, wanted, false);
     }
 }
@@ -361,12 +368,12 @@ static size_t flush_passed(struct arena *arena, unsigned class, void **foreign,
 {
     size_t left = CACHE_BATCH, foreigners = 0;
     for (unsigned look = 0; look < CLASS_SMALL_LAST && left != 0; look++) {
-        size_t count = min_size(bin_count(arena, class), left);
-        if (count != 0 && is_passed(arena, class, BIN_OVER)) {
+        if (is_passed(arena, class, BIN_OVER)) {
+            size_t count = min_size(bin_count(arena, class), left);
             foreigners += flush_bin(arena, class, count, foreign + foreigners, mistake);
             left -= count;
         }
-        class = class % CLASS_SMALL_LAST + 1;
+        class = next_small(class);
     }
     return foreigners;
 }
