@@ -42,6 +42,7 @@ void arenas_add_orphan(struct arena *arena)
     arena->orphan = true;
     arena->next_orphan = arenas.orphans;
     arenas.orphans = arena;
+    cache_count(false);
 }
 
 /* Runs at the end of a thread. libc calls the destructors of all keys again as long as values are
@@ -167,8 +168,10 @@ static cold struct arena *join(void)
     }
     if (arena == NULL)
         arena = make_arena();
-    if (arena != NULL)
+    if (arena != NULL) {
         arena->thread_id = os_thread_id();
+        cache_count(true);
+    }
     lock_release(&arenas.lock);
     if (arena == NULL)
         return &commons;

@@ -18,8 +18,8 @@ _Static_assert(CACHE_BATCH <= MAILBOX_SLOTS, "a batch goes by mail when its owne
 
 /* Every bin begins in a small stack of one cache line, moves to a medium one when its limit grows
  * beyond, and then to its full one. The small ones stand side by side, and so do the medium ones,
- * so that a thread that keeps little touches little: a full stack begins on an OS page that it has
- * for itself. The slot below each stack stays NULL for cache_push to compare with. */
+ * so that a thread that keeps little touches little: the full ones begin on an OS page of their
+ * own. The slot below each stack stays NULL for cache_push to compare with. */
 #define STACK_SMALL (CACHE_LINE / sizeof(void *) - 1)
 #define STACK_MEDIUM (9 * CACHE_LINE / sizeof(void *) - 1)
 
@@ -30,8 +30,8 @@ _Static_assert(CACHE_BATCH <= MAILBOX_SLOTS, "a batch goes by mail when its owne
 /* What a bin may hold at first, when its class is used for the first time, in bytes. */
 #define FIRST_LIMIT_BYTES (8 * KiB)
 
-/* What a refill brings and a flush takes away at most, in bytes: blocks that nobody asked for yet
- * count at the peak, and so do those that nobody will. */
+/* What a refill brings at most, in bytes, and half of what a bin holds that blocks only pass
+ * through: blocks that nobody asked for yet count at the peak, and so do those that nobody will. */
 #define BATCH_BYTES (64 * KiB)
 
 /* All threads' bins together may hold so much; each at most so much of it, and no more than twice
@@ -59,8 +59,16 @@ _Static_assert(CACHE_BATCH <= MAILBOX_SLOTS, "a batch goes by mail when its owne
 static size_t arena_size;
 static size_t full_stack[CLASS_END];
 
-/* How many there are. */
+/* How many are in use. */
 static _Atomic size_t caches;
+
+void cache_count(bool more)
+{
+    if (more)
+        atomic_fetch_add_explicit(&caches, 1, memory_order_relaxed);
+    else
+        atomic_fetch_sub_explicit(&caches, 1, memory_order_relaxed);
+}
 
 static bool is_large(unsigned class)
 {
@@ -378,6 +386,19 @@ static size_t flush_passed(struct arena *arena, unsigned class, void **foreign,
     return foreigners;
 }
 
+/* A block that is not kept: 1 when it is left in foreign, 0 when it was the arena's own. */
+static size_t bring_home(struct arena *arena, void *block, void **foreign, struct mistake *mistake)
+{
+    struct span *span = span_of(block);
+    if (span == NULL || span_owner(span) != arena) {
+        *foreign = block;
+        return 1;
+    }
+    arena_put_into(arena, span, &block, 1, mistake);
+    arena_drain(arena, mistake);
+    return 0;
+}
+
 size_t cache_keep(struct arena *arena, unsigned class, void *block, void **foreign,
                   struct mistake *mistake)
 {
@@ -388,10 +409,8 @@ size_t cache_keep(struct arena *arena, unsigned class, void *block, void **forei
         arena->flushes++;
         grow_at(arena, class, BIN_OVER);
     }
-    if (arena->limits[class] == 0 || (is_first && sizeclass_shares_lines(class))) {
-        *foreign = block;
-        return 1;
-    }
+    if (arena->limits[class] == 0 || (is_first && sizeclass_shares_lines(class)))
+        return bring_home(arena, block, foreign, mistake);
     if (held >= arena->limits[class])
         foreigners = passed ? flush_passed(arena, class, foreign, mistake)
                             : flush_bin(arena, class, min_size(max_size(held / 2, 1), CACHE_BATCH),
@@ -441,7 +460,6 @@ size_t cache_begin(struct arena *arena)
         arena->stacks[class] = bin->top = stack_at(arena, small_stack(class));
         open_bin(arena, class); /* with no room, until the class is used */
     }
-    atomic_fetch_add_explicit(&caches, 1, memory_order_relaxed);
     return arena_size - full_stack[CLASS_FIRST];
 }
 

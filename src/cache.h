@@ -194,6 +194,10 @@ static inline bool cache_is_busy(struct cache *cache)
  * Once, before the first arena. */
 size_t cache_lay_out(void);
 
+/* One more is in use, by a thread that was given its arena, or one fewer: what all may hold is
+ * shared among them. */
+void cache_count(bool more);
+
 /* A new arena's cache: no bin has room yet. Returns the bytes of the arena that are not touched
  * until bins grow. */
 size_t cache_begin(struct arena *arena);
@@ -201,11 +205,11 @@ size_t cache_begin(struct arena *arena);
 /* Fills an empty bin and returns one block more, the lowest; NULL without memory. */
 void *cache_refill(struct arena *arena, unsigned class, struct mistake *mistake);
 
-/* Keeps a block for which cache_push found no room; older ones go back to their spans. What is to
- * be delivered is left in foreign, which has room for CACHE_BATCH; returns how many: blocks of
- * other arenas, or the block itself, whoever owns it, when the bin has no room at all, or when it
- * is the first of its class and the class shares cache lines: it may lie between blocks of the
- * thread that made it, and is not to be handed out here. */
+/* Keeps a block for which cache_push found no room; older ones go back to their spans. Blocks of
+ * other arenas are left in foreign, which has room for CACHE_BATCH, to be delivered; returns how
+ * many. The block itself goes back too when the bin has no room at all, or when it is the first of
+ * its class and the class shares cache lines: it may lie between blocks of the thread that made it,
+ * and is not to be handed out here. */
 size_t cache_keep(struct arena *arena, unsigned class, void *block, void **foreign,
                   struct mistake *mistake);
 

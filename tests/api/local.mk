@@ -7,6 +7,7 @@ api_tests = \
 	tests/api/calloc \
 	tests/api/control \
 	tests/api/dlopen \
+	tests/api/ended_threads \
 	tests/api/errno \
 	tests/api/errno_contention \
 	tests/api/errors \
@@ -53,6 +54,10 @@ tests_api_control_LDADD = $(api_libs)
 tests_api_dlopen_SOURCES = tests/api/dlopen.c $(api_support)
 tests_api_dlopen_CFLAGS = $(api_cflags)
 tests_api_dlopen_LDADD = $(api_libs)
+
+tests_api_ended_threads_SOURCES = tests/api/ended_threads.c $(api_support)
+tests_api_ended_threads_CFLAGS = $(api_cflags)
+tests_api_ended_threads_LDADD = $(api_libs)
 
 tests_api_errno_SOURCES = tests/api/errno.c $(api_support)
 tests_api_errno_CFLAGS = $(api_cflags)

@@ -32,6 +32,14 @@ figures_are_those_of_the_program() {
     expect "large" "$(kib 'live, large blocks')" $((30 * 128 + 224 + 64))
 }
 
+# Blocks that a thread brings back to its own spans are not told as others'. (Without a cache every
+# block is brought back.)
+one_thread_frees_nothing_elsewhere() {
+    expect_run 0 "${known[@]}" EBBMALLOC_THREAD_CACHE=0 EBBMALLOC_STATS=exit "$heap"
+    expect "blocks freed elsewhere" "$err" *'  blocks freed elsewhere '*' 0 '*'by a thread not their owner'*
+    expect "cached" "$err" *'cached by threads '*' 0 KiB '*
+}
+
 parts_make_the_whole() {
     local part sum=0 all
     for part in 'live, small blocks' 'live, large blocks' 'live, huge blocks' 'cached by threads' \
