@@ -258,6 +258,12 @@ static cold void await_first_look(void)
     atomic_store(&has_looked, 1); /* once */
 }
 
+static void end_wait_for_first_look(void)
+{
+    atomic_store(&has_looked, 1);
+    os_futex_wake(&has_looked);
+}
+
 static int purge(void *unused)
 {
     struct pressure pressure;
@@ -265,8 +271,7 @@ static int purge(void *unused)
     pressure_begin(&pressure, os_thread_has_own_descriptors());
     if (os_thread_has_own_descriptors())
         look_for_pressure(&pressure);
-    atomic_store(&has_looked, 1);
-    os_futex_wake(&has_looked);
+    end_wait_for_first_look();
     uint64_t wait_ms = period_ms();
     for (unsigned last_looks = 0;;) {
         bool high = wait_for_sweep(&pressure, wait_ms);
@@ -311,6 +316,7 @@ static bool start_blocked(void)
         return true;
     atomic_store_explicit(&next_start_ms, os_now_ms() + REFUSED_MS, memory_order_relaxed);
     atomic_store(&thread_state, THREAD_NONE);
+    end_wait_for_first_look(); /* of others, who saw it running: it does not come */
     return false;
 }
 
