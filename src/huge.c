@@ -618,7 +618,7 @@ void huge_count(struct huge_totals *totals)
         .live_bytes = huge_lists.live.bytes,
         .live_blocks = huge_lists.live.count,
         .kept_bytes = huge_lists.kept.bytes + huge_lists.leaving.bytes,
-        .kept_mappings = huge_lists.kept.count + huge_lists.leaving.count,
+        .kept_pieces = huge_lists.kept.count + huge_lists.leaving.count,
         .peak_bytes = huge_lists.peak_bytes,
     };
     lock_release(&huge_lists.lock);

@@ -66,8 +66,8 @@ bool huge_any_kept(void);
 
 struct huge_totals {
     size_t live_bytes, live_blocks;
-    size_t kept_bytes, kept_mappings;
-    size_t peak_bytes; /* live and kept, at the most */
+    size_t kept_bytes, kept_pieces; /* a block may be kept in several */
+    size_t peak_bytes;              /* live and kept, at the most */
 };
 void huge_count(struct huge_totals *totals);
 

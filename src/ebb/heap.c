@@ -447,7 +447,6 @@ static void read_huge(struct heap *heap, const struct target *target, enum heap_
     sums->huge = (struct huge_totals){.live_bytes = lists.live.bytes,
                                       .live_blocks = lists.live.count,
                                       .kept_bytes = lists.kept.bytes + lists.leaving.bytes,
-                                      .kept_mappings = lists.kept.count + lists.leaving.count,
                                       .peak_bytes = lists.peak_bytes};
     if (depth < HEAP_SPANS)
         return;

@@ -27,7 +27,7 @@ static int no_blocks(void **state)
     options.schedule = SCHEDULE_IDLE;
     huge_sweep(0);
     struct huge_totals left = totals();
-    return left.live_blocks == 0 && left.live_bytes == 0 && left.kept_mappings == 0 ? 0 : -1;
+    return left.live_blocks == 0 && left.live_bytes == 0 && left.kept_pieces == 0 ? 0 : -1;
 }
 
 static char *take(size_t size)
@@ -132,7 +132,7 @@ static void a_freed_mapping_serves_the_next(void **state)
     /* One that is too short is made longer, and what it had stays resident. */
     char *larger = huge_alloc(25 * MiB, 16, &zero);
     assert_false(zero);
-    assert_int_equal(totals().kept_mappings, 0);
+    assert_int_equal(totals().kept_pieces, 0);
     assert_int_equal(totals().live_bytes, 25 * MiB);
     assert_int_equal(huge_size(larger), 25 * MiB);
     assert_true(resident_in(larger, 25 * MiB) >= 20 * MiB);
@@ -159,7 +159,7 @@ static void a_block_grows_into_what_is_kept_behind_it(void **state)
     assert_int_equal(totals().kept_bytes, 14 * MiB);
     assert_int_equal(huge_sweep(60000), 0);
     assert_int_equal(huge_sweep(0), 14 * MiB); /* … as long as no sweep has taken it */
-    assert_int_equal(totals().kept_mappings, 0);
+    assert_int_equal(totals().kept_pieces, 0);
     assert_int_equal(resident_in(grown, 6 * MiB), 6 * MiB);
     for (size_t i = 0; i < 6 * MiB; i += 4096)
         require(grown[i] == 1);
@@ -194,7 +194,7 @@ static void pieces_side_by_side_serve_a_larger_block(void **state)
         print_message("not tested: the kernel put something between them\n");
         return;
     }
-    assert_int_equal(totals().kept_mappings, PIECES);
+    assert_int_equal(totals().kept_pieces, PIECES);
     refuse(KIND(OS_CALL_REMAP) | KIND(OS_CALL_MAP), 1, SIZE_MAX);
     char *joined = huge_alloc(15 * MiB, 16, &zero);
     refuse_none();
@@ -254,7 +254,7 @@ static void a_kept_mapping_is_used_only_where_its_alignment_serves(void **state)
     char *aligned = huge_alloc(8 * MiB, 64 * MiB, &zero);
     assert_non_null(aligned);
     assert_int_equal((uintptr_t)aligned % (64 * MiB), 0);
-    assert_int_equal(totals().kept_mappings, 1);
+    assert_int_equal(totals().kept_pieces, 1);
     assert_true(huge_free(aligned));
     assert_true(huge_free(blocks[1 - odd]));
 }
@@ -298,10 +298,10 @@ static void a_sweep_lets_go_of_what_is_old_enough(void **state)
     memset(block, 1, 10 * MiB);
     assert_true(huge_free(block));
     assert_int_equal(huge_sweep(60000), 0);
-    assert_int_equal(totals().kept_mappings, 1);
+    assert_int_equal(totals().kept_pieces, 1);
     usleep(30000);
     assert_int_equal(huge_sweep(15), 10 * MiB);
-    assert_int_equal(totals().kept_mappings, 0);
+    assert_int_equal(totals().kept_pieces, 0);
 }
 
 static void a_sweep_counts_what_was_resident_and_no_more(void **state)
@@ -313,7 +313,7 @@ static void a_sweep_counts_what_was_resident_and_no_more(void **state)
     assert_true(huge_free(untouched));
     assert_true(huge_free(touched));
     size_t counted = huge_sweep(0);
-    assert_int_equal(totals().kept_mappings, 0);
+    assert_int_equal(totals().kept_pieces, 0);
     assert_in_range(counted, 2 * MiB + os_page_size, 6 * MiB); /* huge pages may have come */
 }
 
@@ -330,7 +330,7 @@ static void on_the_schedule_immediate_nothing_is_kept(void **state)
     char *block = take_fresh(10 * MiB);
     memset(block, 1, MiB);
     assert_true(huge_free(block));
-    assert_int_equal(totals().kept_mappings, 0);
+    assert_int_equal(totals().kept_pieces, 0);
     assert_false(is_mapped(block));
 }
 
@@ -546,9 +546,9 @@ static void a_sweep_whose_unmapping_is_refused_tries_again(void **state)
     huge_sweep(0);
     refuse_none();
     assert_int_equal(refused_count(), 6);
-    assert_int_equal(totals().kept_mappings, 3);
+    assert_int_equal(totals().kept_pieces, 3);
     huge_sweep(0);
-    assert_int_equal(totals().kept_mappings, 0);
+    assert_int_equal(totals().kept_pieces, 0);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, no_blocks, no_blocks)
