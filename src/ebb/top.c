@@ -189,21 +189,23 @@ static void print_row(const struct row *row, const struct look_and_feel *feel)
 
 static void print_rows(struct rows *rows, const struct look_and_feel *feel)
 {
-    const char *end = feel->in_place ? "\x1b[K\n" : "\n";
+    /* A line is cleared before it is written: behind its 80th column some terminals take that. */
+    const char *begin = feel->in_place ? "\x1b[K" : "";
     if (rows->count != 0)
         qsort(rows->row, rows->count, sizeof *rows->row, compare_rows);
-    printf("%s%7s %-14s %8s  %8s %10s %10s %8s %7s%s%s", feel->colours ? "\x1b[1m" : "", "PID",
-           "NAME", "RESIDENT", "LIVE", "RETURNABLE", "GIVEN BACK", "BACK/S", "THREADS",
-           feel->colours ? "\x1b[0m" : "", end);
+    printf("%s%s%7s %-14s %8s  %8s %10s %10s %8s %7s%s\n", begin, feel->colours ? "\x1b[1m" : "",
+           "PID", "NAME", "RESIDENT", "LIVE", "RETURNABLE", "GIVEN BACK", "BACK/S", "THREADS",
+           feel->colours ? "\x1b[0m" : "");
     size_t shown = rows->count;
     if (feel->lines > 3)
         shown = min_size(shown, feel->lines - 3);
     for (size_t i = 0; i < shown; i++) {
+        fputs(begin, stdout);
         print_row(&rows->row[i], feel);
-        fputs(end, stdout);
+        putchar('\n');
     }
     if (rows->count == 0)
-        printf("no process here is on ebbmalloc, or none that you may look at%s", end);
+        printf("%sno process here is on ebbmalloc, or none that you may look at\n", begin);
 }
 
 /* ---- The terminal -----------------------------------------------------------------------------
@@ -320,7 +322,7 @@ static void refresh(uint64_t every_ms, unsigned long count, struct look_and_feel
             feel->lines = terminal_lines();
             fputs("\x1b[H", stdout);
             print_rows(&before, feel);
-            printf("\x1b[K\nsort: (r)esident (l)ive r(e)turnable (g)iven (p)er second (t)hreads "
+            printf("\x1b[K\nsort: (r)esident (l)ive r(e)turnable (g)iven (p)er s (t)hreads "
                    "p(i)d; (q)uit\x1b[K\x1b[J");
             fflush(stdout);
             now = os_now_us() / 1000;

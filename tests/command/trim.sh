@@ -176,7 +176,7 @@ top_lists_them() {
 # On a terminal: in place, with keys; coloured unless NO_COLOR says no; left as it was found.
 top_behaves_on_a_terminal() {
     python3 - "$ebb" "$pid" <<'END' || fail "top misbehaves on a terminal"
-import os, pty, select, sys, termios, time
+import os, pty, re, select, sys, termios, time
 def run(environment, keys):
     pid, terminal = pty.fork()
     if pid == 0:
@@ -194,6 +194,10 @@ assert status == 0 and sys.argv[2] in text
 assert text.count("\x1b[?1049h") == text.count("\x1b[?1049l") == 1, "the screen is not given back"
 assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1, "the cursor is not given back"
 assert "\x1b[1m" in text and "(q)uit" in text
+for line in re.split(r"\n|\x1b\[H", text.replace("\r", "")):
+    wide = len(re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", line))
+    # Clearing to the end of the line takes the 80th column on some terminals.
+    assert wide < 80 or wide == 80 and not line.endswith("\x1b[K"), line
 status, text = run({"TERM": "xterm", "NO_COLOR": "1"}, [b"\x03"])
 assert status == 0 and "\x1b[1m" not in text and "\x1b[31m" not in text and "\x1b[32m" not in text
 assert text.count("\x1b[?1049l") == 1
