@@ -46,6 +46,11 @@ command -v mandoc >/dev/null || skip "calls, options and subcommands are all the
 # Whether other manuals are installed is not our pages' fault.
 mandoc -T lint "${pages[@]}" | grep -v 'referenced manual not found' >"$scratch/lint" || true
 [ ! -s "$scratch/lint" ] || fail "$(<"$scratch/lint")"
+# A line each in the synopsis.
+mandoc -T ascii "${pages[1]}" | sed 's/.\x08//g' >"$scratch/page"
+"$EBB_CMD" --help | sed -n 's/^  ebb \([a-z]*\) .*/\1/p' | while read -r subcommand; do
+    grep -q "^ *ebb $subcommand " "$scratch/page" || fail "the synopsis has no line for $subcommand"
+done
 for page in "${pages[@]}"; do
     mandoc -T ascii -O width=78 "$page" |
         sed 's/.\x08//g' | awk 'length($0) > 80 { bad = 1; print } END { exit bad }' ||
