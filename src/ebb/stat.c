@@ -360,9 +360,13 @@ static int stat(int argc, char **argv)
         enum form form;
     } forms[] = {{"--json", FORM_JSON}, {"--prometheus", FORM_PROMETHEUS}, {"--why", FORM_WHY}};
     enum form form = FORM_PAGE;
-    int next = 1;
-    for (; next < argc && argv[next][0] == '-'; next++) {
+    int count = 0; /* of process ids, which are moved to the front */
+    for (int next = 1; next < argc; next++) {
         size_t i = 0;
+        if (argv[next][0] != '-') {
+            argv[count++] = argv[next];
+            continue;
+        }
         while (i < sizeof forms / sizeof *forms && strcmp(forms[i].name, argv[next]) != 0)
             i++;
         if (i == sizeof forms / sizeof *forms) {
@@ -371,13 +375,14 @@ static int stat(int argc, char **argv)
         }
         form = forms[i].form;
     }
+    argv[count] = NULL;
     if (form == FORM_PROMETHEUS)
-        return show_prometheus(argv + next);
-    if (next + 1 != argc) {
+        return show_prometheus(argv);
+    if (count != 1) {
         complain("stat: one process id is expected; ebb top lists processes");
         return EXIT_USAGE;
     }
-    pid_t pid = target_parse("stat", argv[next]);
+    pid_t pid = target_parse("stat", argv[0]);
     return pid == 0 ? EXIT_USAGE : show(pid, form);
 }
 

@@ -92,7 +92,7 @@ static void add_classes(const struct heap *heap, struct reasons *reasons)
             when_given_back(heap));
 }
 
-static void add_others(const struct heap *heap, struct reasons *reasons)
+static void add_others(const struct heap *heap, pid_t pid, struct reasons *reasons)
 {
     const struct stats *stats = &heap->stats;
     EXPLAIN(add(reasons, stats->cached, "free blocks in the caches of threads"),
@@ -115,8 +115,8 @@ static void add_others(const struct heap *heap, struct reasons *reasons)
             "They grow with the most that was ever in use, and are reused, not given back.");
     if (heap->kernel_known && stats->resident > heap->kernel_resident)
         EXPLAIN(add(reasons, stats->resident - heap->kernel_resident, "not of the heap"),
-                "Code, stacks, files, and what the program maps itself. See /proc/%s/smaps.",
-                "PID");
+                "Code, stacks, files, and what the program maps itself. See /proc/%d/smaps.",
+                (int)pid);
 }
 
 static int compare(const void *a, const void *b)
@@ -148,7 +148,7 @@ void print_why(const struct target *target, const struct heap *heap)
     const struct stats *stats = &heap->stats;
     size_t live = stats->small_live + stats->large_live + stats->huge_live;
     add_classes(heap, &reasons);
-    add_others(heap, &reasons);
+    add_others(heap, target->pid, &reasons);
     qsort(reasons.reason, reasons.count, sizeof *reasons.reason, compare);
     printf("process %d (%s): %zu KiB resident, %zu KiB in live blocks\n", (int)target->pid,
            target->name, stats->resident / KiB, live / KiB);
