@@ -133,6 +133,7 @@ waste_is_explained() {
     expect_run 0 "$ebb" stat --why "$pid"
     [ "$(wc -L <"$scratch/out")" -le 80 ] || fail "wider than 80 columns"
     expect "places" "$(grep -c '^ *[0-9]* KiB' "$scratch/out")" 3
+    grep -q "/proc/$pid/smaps" "$scratch/out" || fail "where the rest is to be seen is not told: $out"
     # 4.5 MiB of blocks, freed by a sleeping thread; 40 MiB of pages; and what a policy holds.
     cat >"$scratch/waste.py" <<'END'
 import time
@@ -168,6 +169,8 @@ parts = sum(told[f"{what}_bytes"] for what in
     ("live_small", "live_large", "live_huge", "cached", "free_span", "dirty", "lazy", "kept_huge"))
 kernel = told["kernel_resident_bytes"] - told["kernel_metadata_bytes"]
 assert told["hole_bytes"] > 50 << 20, told["hole_bytes"]
+assert told["hole_bytes"] == sum(c["hole_bytes"] for c in told["classes"])
+assert told["hole_bytes"] == sum(a["hole_bytes"] for a in told["arena_list"])
 # Fresh spans' blocks that nobody took yet are the difference.
 assert kernel <= parts + (256 << 10) and parts - kernel < parts / 20 + (2 << 20), (kernel, parts)
 END
@@ -182,6 +185,10 @@ failures_are_one_line_and_a_status() {
     expect_complaint 'ebb: stat: 1x: not a process id'
     expect_run 2 "$ebb" stat 0
     expect_run 2 "$ebb" stat 99999999999999999999
+    expect_run 2 "$ebb" stat "$pid" "$pid"
+    expect_complaint 'ebb: stat: one process id*'
+    expect_run 0 "$ebb" stat "$pid" --json
+    expect "an option behind the process" "$out" "{*"
     expect_run 2 "$ebb" stat --xml "$pid"
     expect_complaint 'ebb: stat: --xml: no such option*'
     expect_run 3 "$ebb" stat 2147483647

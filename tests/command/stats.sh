@@ -5,6 +5,8 @@
 . "$EBB_SRCDIR/tests/command/lib.sh"
 
 unset "${!EBBMALLOC_@}" LD_PRELOAD
+sleeper=
+trap '[ -z "$sleeper" ] || kill "$sleeper" 2>/dev/null || true; rm -rf "$scratch"' EXIT
 
 known=(env LD_PRELOAD="$EBB_LIB" EBBMALLOC_PURGE_SCHEDULE=manual)
 heap=$EBB_BUILDDIR/tests/command/known-heap
@@ -82,7 +84,7 @@ a_signal_wakes_a_sleeper_who_tells_his_threads() {
     mkfifo "$scratch/fifo"
     "${known[@]}" EBBMALLOC_STATS_SIGNAL=USR1 EBBMALLOC_STATS_FILE="$scratch/page" \
         "$heap" sleeps >"$scratch/fifo" &
-    pid=$!
+    pid=$! sleeper=$!
     read -r _ <"$scratch/fifo"
     kill -USR1 "$pid"
     await "a page" grep -q EBBMALLOC_STATS_FILE "$scratch/page"
@@ -100,6 +102,7 @@ a_signal_wakes_a_sleeper_who_tells_his_threads() {
     has_no_writer() { ! grep -q ebb-stats /proc/"$pid"/task/*/comm; }
     await "a second page" has_second_page
     await "the end of its thread" has_no_writer
+    sleeper=
     kill "$pid"
     wait "$pid" || true
 }
