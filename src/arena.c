@@ -319,7 +319,9 @@ void arena_drain(struct arena *arena, struct mistake *mistake)
         if (strays_of(arena) != 0)
             break;
         taken = mailbox_take(&arena->mailbox, arena->strays, STRAYS_MOST);
-        set_strays(arena, arena_put(arena, arena->strays, taken, mistake));
+        size_t strays = arena_put(arena, arena->strays, taken, mistake);
+        arena->foreign_frees += taken - strays;
+        set_strays(arena, strays);
     }
 }
 

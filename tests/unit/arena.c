@@ -284,6 +284,7 @@ static void mail_for_an_owner_whose_mutex_is_held_is_not_lost(void **state)
     (void)state;
     ebb_malloc_trim(0);
     allocate(200, 3000);
+    size_t before = collect().foreign_frees;
     main_arena = arena_self;
     lock_acquire(&main_arena->mutex);
     run_thread(free_while_owner_is_busy, NULL); /* ends, though the mutex is held */
@@ -292,6 +293,7 @@ static void mail_for_an_owner_whose_mutex_is_held_is_not_lost(void **state)
     assert_true(mail);
     ebb_malloc_trim(0);
     assert_true(mailbox_is_empty(&main_arena->mailbox));
+    assert_int_equal(collect().foreign_frees - before, 200);
     assert_int_equal(collect().small_live, 0);
     assert_int_equal(collect().spans, 0);
 }
