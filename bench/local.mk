@@ -120,7 +120,8 @@ EXTRA_DIST += \
 	bench/servers-load/processes.py \
 	bench/servers-load/python.py \
 	bench/servers-load/ruby.rb \
-	bench/servers-load/show.py
+	bench/servers-load/show.py \
+	bench/traces.py
 
 .PHONY: bench bench-build
 

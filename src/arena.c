@@ -190,15 +190,25 @@ static void drop_span(struct arena *arena, struct span *span)
     span_destroy(span, arena->rested, keeps ? &arena->records[span->class] : NULL);
 }
 
+/* One of its own with free blocks, or NULL. */
+static struct span *own_span(const struct arena *arena, unsigned class)
+{
+    struct span *span = arena->dense[class];
+    return span != NULL ? span : first_span(arena, class, SPAN_IN_SPARSE);
+}
+
+bool arena_has_free(const struct arena *arena, unsigned class)
+{
+    return own_span(arena, class) != NULL;
+}
+
 /* The span to take blocks from: of its own one that is dense, so that sparse ones may become empty.
  * Another one's, or a new one, only if it must have one. */
 static struct span *choose_span(struct arena *arena, unsigned class, bool must)
 {
     if (class > CLASS_SMALL_LAST)
         return must ? add_span(arena, class) : NULL;
-    struct span *span = arena->dense[class];
-    if (span == NULL)
-        span = first_span(arena, class, SPAN_IN_SPARSE);
+    struct span *span = own_span(arena, class);
     if (span == NULL && must)
         span = borrow_span(arena, class, false);
     if (span == NULL && must)

@@ -42,6 +42,7 @@ struct arena {
     size_t large_limit_bytes;      /* … and of large ones */
     size_t span_bytes;             /* in spans it owns */
     size_t free_bytes;             /* in blocks free in those spans */
+    size_t reclaim_at;             /* so many in spans, and it looks for free ones in its cache */
     size_t hole_bytes, lazy_bytes; /* of those, given back; and of these, lazily */
     size_t large_bytes;            /* in large ones of its spans */
     size_t spans, large_spans;
@@ -98,6 +99,9 @@ struct arena *arenas_next(const struct arena *arena);
 
 /* Puts one at the front. Under the list's lock (arenas.c). */
 void arenas_add(struct arena *arena);
+
+/* True when blocks of a small class are free in its spans. */
+bool arena_has_free(const struct arena *arena, unsigned class);
 
 /* Takes up to `wanted` blocks of a class, of others' spans or a new one only if it must have some
  * and has none; stores them downwards from end, the lowest last (span_take). Returns how many; if

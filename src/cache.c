@@ -54,6 +54,17 @@ _Static_assert(CACHE_BATCH <= MAILBOX_SLOTS, "a batch goes by mail when its owne
 /* In place of a large block, one that is up to two classes larger serves: a quarter at most. */
 #define LARGER_CLASSES 2
 
+/* A block in a bin keeps its span from becoming empty and from serving other classes: 2 MiB of them
+ * held 10 of the 64 MiB of a server of Lua states. So an arena with so much in spans empties its
+ * bins before it makes another span, and again whenever it has grown by so much, or by this share.
+ * One that shrinks and grows again by less than the other share is left alone. Blocks of more than
+ * so many bytes have spans of several pages, which would be dropped and made again. */
+#define RECLAIM_LEAST (8 * MiB)
+#define RECLAIM_GROWTH (256 * KiB)
+#define RECLAIM_GROWTH_SHARE 128
+#define RECLAIM_SWING_SHARE 8
+#define RECLAIM_BLOCK_MOST (4 * KiB)
+
 /* How large an arena is with its stacks, and where in it each class's full stack begins, in bytes.
  */
 static size_t arena_size;
@@ -321,29 +332,6 @@ static void fill_passed(struct arena *arena, unsigned class)
     }
 }
 
-/* Fills an empty bin to half its limit and returns one block more, the lowest. */
-void *cache_refill(struct arena *arena, unsigned class, struct mistake *mistake)
-{
-    arena_drain(arena, mistake);
-    arena->refills++;
-    void *larger = larger_block(arena, class);
-    if (larger != NULL)
-        return larger;
-    bool passed = is_passed(arena, class, BIN_DRY);
-    grow_at(arena, class, BIN_DRY);
-    if (arena->limits[class] == 0) { /* the commons, or a user who wants no caches */
-        void *block;
-        return arena_take(arena, class, &block + 1, 1, true) != 0 ? block : NULL;
-    }
-    if (fill_bin(arena, class, filling_of(arena, class), true) == 0)
-        return NULL;
-    if (passed && arena->limits[class] > STACK_SMALL)
-        fill_passed(arena, class);
-    struct bin *bin = &arena->cache.bins[class];
-    cache_move_top(bin, bin->top - 1);
-    return *bin->top;
-}
-
 /* Takes the `count` oldest blocks out of a bin. Those of the arena itself go back to their spans;
  * the others are left in foreign, which has room for count; returns how many those are. */
 static size_t flush_bin(struct arena *arena, unsigned class, size_t count, void **foreign,
@@ -439,6 +427,51 @@ static void empty_bin(struct arena *arena, unsigned class, size_t *most, bool ma
         memcpy(bin->top, foreign, kept * sizeof *foreign);
         cache_move_top(bin, bin->top + kept);
     }
+}
+
+/* True before a span is made that makes the arena larger than it was when it last reclaimed. */
+static bool must_reclaim(struct arena *arena, unsigned class)
+{
+    size_t bytes = arena->span_bytes;
+    if (bytes < RECLAIM_LEAST || is_large(class) || arena_has_free(arena, class))
+        return false;
+    arena->reclaim_at = min_size(arena->reclaim_at, bytes + bytes / RECLAIM_SWING_SHARE);
+    return bytes >= arena->reclaim_at;
+}
+
+static void reclaim(struct arena *arena, struct mistake *mistake)
+{
+    for (unsigned class = CLASS_FIRST; class <= CLASS_SMALL_LAST; class ++) {
+        size_t most = sizeclasses[class].size <= RECLAIM_BLOCK_MOST ? CACHE_BATCH : 0;
+        empty_bin(arena, class, &most, false, mistake);
+    }
+    size_t bytes = arena->span_bytes;
+    arena->reclaim_at = bytes + max_size(bytes / RECLAIM_GROWTH_SHARE, RECLAIM_GROWTH);
+}
+
+/* Fills an empty bin to half its limit and returns one block more, the lowest. */
+void *cache_refill(struct arena *arena, unsigned class, struct mistake *mistake)
+{
+    arena_drain(arena, mistake);
+    arena->refills++;
+    void *larger = larger_block(arena, class);
+    if (larger != NULL)
+        return larger;
+    bool passed = is_passed(arena, class, BIN_DRY);
+    grow_at(arena, class, BIN_DRY);
+    if (arena->limits[class] == 0) { /* the commons, or a user who wants no caches */
+        void *block;
+        return arena_take(arena, class, &block + 1, 1, true) != 0 ? block : NULL;
+    }
+    if (unlikely(must_reclaim(arena, class)))
+        reclaim(arena, mistake);
+    if (fill_bin(arena, class, filling_of(arena, class), true) == 0)
+        return NULL;
+    if (passed && arena->limits[class] > STACK_SMALL)
+        fill_passed(arena, class);
+    struct bin *bin = &arena->cache.bins[class];
+    cache_move_top(bin, bin->top - 1);
+    return *bin->top;
 }
 
 bool cache_flush(struct arena *arena, size_t most, bool may_wait, struct mistake *mistake)

@@ -232,7 +232,8 @@ static bool take_from_new(size_t pages, size_t alignment, bool large, struct run
         os_unmap(base, CHUNK_SIZE);
         return false;
     }
-    os_use_huge_pages(base, CHUNK_SIZE, options.huge_pages == HUGE_PAGES_ON);
+    if (options.huge_pages != HUGE_PAGES_KERNEL)
+        os_use_huge_pages(base, CHUNK_SIZE, options.huge_pages == HUGE_PAGES_ON);
     lock_acquire(&chunk->lock);
     chunk->base = base;
     chunk->committed = 0;

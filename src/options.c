@@ -18,7 +18,7 @@ struct options options;
 static const char *const advice_names[] = {"dontneed", "free", NULL};
 static const char *const schedule_names[] = {"idle", "periodic", "immediate", "manual", NULL};
 static const char *const thread_names[] = {"auto", "off", NULL};
-static const char *const huge_pages_names[] = {"off", "on", NULL};
+static const char *const huge_pages_names[] = {"off", "kernel", "on", NULL};
 static const char *const harden_names[] = {"0", "1", NULL};
 static const char *const stats_names[] = {"off", "exit", NULL};
 

@@ -37,8 +37,9 @@ enum harden {
 };
 
 enum huge_pages {
-    HUGE_PAGES_OFF, /* never in chunks: they would keep what is free between live blocks */
-    HUGE_PAGES_ON,  /* wherever the kernel has them */
+    HUGE_PAGES_OFF,    /* never in chunks: they would keep what is free between live blocks */
+    HUGE_PAGES_KERNEL, /* as the kernel is set: small ones, say */
+    HUGE_PAGES_ON,     /* wherever the kernel has them */
 };
 
 struct options {

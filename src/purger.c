@@ -256,6 +256,7 @@ static cold void await_first_look(void)
     for (uint64_t now; atomic_load(&has_looked) == 0 && (now = os_now_ms()) < end;)
         os_futex_wait_ms(&has_looked, 0, end - now);
     atomic_store(&has_looked, 1); /* once */
+    os_futex_wake(&has_looked);   /* the next who waits: the thread wakes one */
 }
 
 static void end_wait_for_first_look(void)

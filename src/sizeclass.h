@@ -8,7 +8,8 @@
  *
  * Pages per span: 1, 2, 4 or 8, since a buddy's runs of other lengths leave holes; the fewest that
  * hold at least 8 blocks with at most 1/32 lost at the end, or else, of those that hold 4, what
- * loses least.
+ * loses least; but 4 at least from 2 to 4 KiB: spans of few blocks are made and dropped all the
+ * time where many come and go.
  */
 #ifndef EBB_SIZECLASS_H
 #define EBB_SIZECLASS_H
@@ -57,22 +58,22 @@
     X(38, 1664, 1792, 1)                                                                           \
     X(39, 1792, 1920, 1)                                                                           \
     X(40, 1920, 2048, 1)                                                                           \
-    X(41, 2048, 2176, 1)                                                                           \
-    X(42, 2176, 2304, 1)                                                                           \
+    X(41, 2048, 2176, 4)                                                                           \
+    X(42, 2176, 2304, 4)                                                                           \
     X(43, 2304, 2432, 4)                                                                           \
-    X(44, 2432, 2560, 2)                                                                           \
-    X(45, 2560, 2688, 1)                                                                           \
-    X(46, 2688, 2816, 2)                                                                           \
-    X(47, 2816, 2944, 1)                                                                           \
-    X(48, 2944, 3072, 2)                                                                           \
-    X(49, 3072, 3200, 1)                                                                           \
+    X(44, 2432, 2560, 4)                                                                           \
+    X(45, 2560, 2688, 4)                                                                           \
+    X(46, 2688, 2816, 4)                                                                           \
+    X(47, 2816, 2944, 4)                                                                           \
+    X(48, 2944, 3072, 4)                                                                           \
+    X(49, 3072, 3200, 4)                                                                           \
     X(50, 3200, 3328, 4)                                                                           \
     X(51, 3328, 3456, 4)                                                                           \
-    X(52, 3456, 3584, 1)                                                                           \
+    X(52, 3456, 3584, 4)                                                                           \
     X(53, 3584, 3712, 4)                                                                           \
-    X(54, 3712, 3840, 2)                                                                           \
-    X(55, 3840, 3968, 1)                                                                           \
-    X(56, 3968, 4096, 1)                                                                           \
+    X(54, 3712, 3840, 4)                                                                           \
+    X(55, 3840, 3968, 4)                                                                           \
+    X(56, 3968, 4096, 4)                                                                           \
     X(57, 4096, 4608, 2)                                                                           \
     X(58, 4608, 5120, 4)                                                                           \
     X(59, 5120, 5632, 4)                                                                           \

@@ -143,8 +143,8 @@ static const struct option {
      {"", "none", "-1", "+1", " 1", "0 ", "1 G", "G", "1T", "1.5G", "140737488355329", "131073G",
       "18446744073709551616", "99999999999999999999999"}},
     {"EBBMALLOC_HUGE_PAGES",
-     {"off", "on"},
-     {"", "ON", "auto", "on ", " off", "offf", "always", "0", "1"}},
+     {"off", "kernel", "on"},
+     {"", "ON", "auto", "on ", " off", "offf", "kernels", "always", "0", "1"}},
     {"EBBMALLOC_HARDEN", {"0", "1"}, {"", "on", "off", "2", "01", "1 ", " 0", "-1", "yes", "10"}},
     /* "exit" is not silent: tests/command/stats.sh. */
     {"EBBMALLOC_STATS", {"off"}, {"", "on", "EXIT", "exit ", " off", "exits", "0", "1"}},
@@ -270,6 +270,7 @@ static void huge_pages_are_kept_out_of_chunks_or_asked_for(void **state)
     const char *const off = "chunk: nh\nhuge block:\nlarger:\n";
     assert_huge_pages(NULL, off);
     assert_huge_pages("EBBMALLOC_HUGE_PAGES=off", off);
+    assert_huge_pages("EBBMALLOC_HUGE_PAGES=kernel", "chunk:\nhuge block:\nlarger:\n");
     assert_huge_pages("EBBMALLOC_HUGE_PAGES=on", "chunk: hg\nhuge block: hg\nlarger: hg\n");
 }
 

@@ -6,6 +6,7 @@ purger_tests = \
 	tests/purger/books \
 	tests/purger/busy \
 	tests/purger/falls \
+	tests/purger/first-look \
 	tests/purger/hardened \
 	tests/purger/holds \
 	tests/purger/holes \
@@ -40,6 +41,10 @@ tests_purger_busy_LDADD = $(purger_libs)
 tests_purger_falls_SOURCES = tests/purger/falls.c $(purger_support)
 tests_purger_falls_CFLAGS = $(purger_cflags)
 tests_purger_falls_LDADD = $(purger_libs)
+
+tests_purger_first_look_SOURCES = tests/purger/first-look.c $(purger_support)
+tests_purger_first_look_CFLAGS = $(purger_cflags)
+tests_purger_first_look_LDADD = $(purger_libs)
 
 tests_purger_hardened_SOURCES = tests/purger/hardened.c $(purger_support)
 tests_purger_hardened_CFLAGS = $(purger_cflags)

@@ -138,11 +138,37 @@ static void all_bins_together_stay_within_the_option(void **state)
     options.thread_cache = option;
 }
 
+/* Blocks in bins would keep spans from serving the class that grows. */
+static void an_arena_that_grows_empties_its_bins_first(void **state)
+{
+    (void)state;
+    enum { GROWN = 2200, MORE = 512, SIZES = 3, CACHED = 200 };
+    static const size_t sizes[SIZES] = {96, 320, 1024};
+    static char *more[MORE], *soon_free[CACHED];
+    allocate(GROWN, 4096);
+    for (size_t i = 0; i < 4 * SIZES; i++) {
+        for (size_t k = 0; k < CACHED; k++)
+            soon_free[k] = ebb_malloc(sizes[i % SIZES]);
+        for (size_t k = 0; k < CACHED; k++)
+            ebb_free(soon_free[k]);
+    }
+    assert_true(collect().cached > 128 * KiB);
+    size_t spans = collect().spans;
+    for (size_t i = 0; i < MORE; i++)
+        require((more[i] = ebb_malloc(2048)) != NULL);
+    /* What is left is of the class that grows. */
+    assert_true(collect().cached <= 64 * KiB);
+    assert_true(collect().spans <= spans - SIZES + MORE / sizeclasses[sizeclass_of(2048)].capacity);
+    for (size_t i = 0; i < MORE; i++)
+        ebb_free(more[i]);
+    release(GROWN, 4096);
+}
+
 static void an_empty_span_goes_back_at_once(void **state)
 {
     (void)state;
     allocate(2000, 4096);
-    assert_true(collect().spans >= 2000 / 8);
+    assert_true(collect().spans >= 2000 / sizeclasses[sizeclass_of(4096)].capacity);
     release(2000, 4096);
     /* What stays in the cache keeps its spans. */
     size_t cached_blocks = collect().cached / 4096;
@@ -675,6 +701,7 @@ int main(void)
         TEST(a_refill_takes_the_lowest_blocks_in_order),
         TEST(a_bin_keeps_no_more_than_its_limits),
         TEST(all_bins_together_stay_within_the_option),
+        TEST(an_arena_that_grows_empties_its_bins_first),
         TEST(an_empty_span_goes_back_at_once),
         TEST(large_blocks_are_cached_and_serve_again),
         TEST(a_larger_cached_block_serves_if_it_is_not_much_larger),

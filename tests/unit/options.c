@@ -254,6 +254,7 @@ static void the_environment_sets_options_and_the_rest_keep_their_defaults(void *
     CHECK_SETS("EBBMALLOC_BACKGROUND_THREAD", "off", background_thread, THREAD_OFF);
     CHECK_SETS("EBBMALLOC_THREAD_CACHE", "64k", thread_cache, 65536);
     CHECK_SETS("EBBMALLOC_SOFT_LIMIT", "3G", soft_limit, 3072 * MiB);
+    CHECK_SETS("EBBMALLOC_HUGE_PAGES", "kernel", huge_pages, HUGE_PAGES_KERNEL);
     CHECK_SETS("EBBMALLOC_HUGE_PAGES", "on", huge_pages, HUGE_PAGES_ON);
     CHECK_SETS("EBBMALLOC_HARDEN", "0", harden, HARDEN_OFF);
     struct options hardened = usual;

@@ -64,7 +64,8 @@ static size_t loss(size_t size, size_t pages)
 
 static size_t pages_by_rule(size_t size)
 {
-    for (size_t pages = 1; pages <= 8; pages *= 2)
+    size_t least = size > 2 * KiB && size <= 4 * KiB ? 4 : 1;
+    for (size_t pages = least; pages <= 8; pages *= 2)
         if (pages * PAGE_SIZE / size >= 8 && loss(size, pages) * 32 <= 8 * PAGE_SIZE)
             return pages;
     size_t best = 0;
