@@ -247,6 +247,13 @@ static bool wait_for_sweep(struct pressure *pressure, uint64_t wait_ms)
 /* 1 once the thread has looked for the first time; a futex. */
 static _Atomic uint32_t has_looked;
 
+/* Wakes one, who calls it in his turn. */
+static void end_wait_for_first_look(void)
+{
+    atomic_store(&has_looked, 1);
+    os_futex_wake(&has_looked);
+}
+
 /* As long as nobody has looked, the program may run into a limit that nobody knows of: it waits for
  * the first look, once, some tenths of a millisecond; not for long if the thread does not come to
  * run. */
@@ -255,14 +262,7 @@ static cold void await_first_look(void)
     uint64_t end = os_now_ms() + FIRST_LOOK_MS;
     for (uint64_t now; atomic_load(&has_looked) == 0 && (now = os_now_ms()) < end;)
         os_futex_wait_ms(&has_looked, 0, end - now);
-    atomic_store(&has_looked, 1); /* once */
-    os_futex_wake(&has_looked);   /* the next who waits: the thread wakes one */
-}
-
-static void end_wait_for_first_look(void)
-{
-    atomic_store(&has_looked, 1);
-    os_futex_wake(&has_looked);
+    end_wait_for_first_look(); /* once */
 }
 
 static int purge(void *unused)
