@@ -288,22 +288,29 @@ void harden_seal(void *block, size_t room, size_t size)
     seal(block, room, size);
 }
 
+/* Why a block that has no good seal is none that the program may use. */
+static const char *find_mistake(const void *block)
+{
+    if (!is_small(block))
+        return written_beyond_end;
+    struct span *span = lock_span_of(block);
+    if (span == NULL)
+        return freed_twice;
+    const char *wrong = judge(span, block);
+    unlock_span(span);
+    return wrong != NULL ? wrong : written_beyond_end;
+}
+
+/* A live block's span stays, and its seal is its user's alone to change: no lock is needed. A
+ * handler may have come upon the program here, and allocate. */
 size_t harden_size(void *block, size_t room, const char *call)
 {
-    size_t size = 0;
-    const char *wrong = NULL;
-    if (is_small(block)) {
-        struct span *span = lock_span_of(block);
-        wrong = span != NULL ? judge(span, block) : freed_twice;
-        if (wrong == NULL)
-            size = size_by_seal(block, room);
-        if (span != NULL)
-            unlock_span(span);
-    } else if ((size = size_by_pad(block, room)) == 0) {
-        wrong = written_beyond_end;
-    }
-    if (unlikely(wrong != NULL))
-        text_abort(call, block, wrong);
+    const struct span *span = is_small(block) ? span_of(block) : NULL;
+    bool may_begin =
+        !is_small(block) || (span != NULL && span_index(span, block) != SPAN_NO_BLOCK);
+    size_t size = may_begin ? size_by_pad(block, room) : 0;
+    if (unlikely(size == 0))
+        text_abort(call, block, find_mistake(block));
     return size;
 }
 
