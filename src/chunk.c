@@ -370,35 +370,137 @@ void chunk_give_rested(struct chunk *chunk, size_t first, size_t pages)
     give(chunk, first, pages, PAGE_OLD);
 }
 
-static _Atomic size_t guards;
+/* ---- Pages that cannot be touched ------------------------------------------------------------ */
+
+static _Atomic size_t forbidden_pages;
 
 bool chunk_may_guard(void)
 {
-    return atomic_load_explicit(&guards, memory_order_relaxed) < GUARDS_MOST &&
-           os_page_pages() == 1;
+    return os_page_pages() == 1 &&
+           (os_forbids_lightly() ||
+            atomic_load_explicit(&forbidden_pages, memory_order_relaxed) < GUARDS_MOST);
 }
 
-bool chunk_guard(struct chunk *chunk, size_t page)
+/* Pages that were taken. */
+static bool forbid(struct chunk *chunk, size_t first, size_t pages)
 {
-    if (!os_forbid(chunk->base + page * PAGE_SIZE, PAGE_SIZE))
+    if (!os_forbid(chunk->base + first * PAGE_SIZE, pages * PAGE_SIZE))
         return false;
-    atomic_fetch_add_explicit(&guards, 1, memory_order_relaxed);
+    purge_note_unmapped(pages * PAGE_SIZE);
+    atomic_fetch_add_explicit(&forbidden_pages, pages, memory_order_relaxed);
     lock_acquire(&chunk->lock);
-    chunk->guard_pages++;
+    bits_set(chunk->forbidden, first, first + pages);
     lock_release(&chunk->lock);
     return true;
 }
 
-void chunk_drop_guard(struct chunk *chunk, size_t page)
+bool chunk_guard(struct chunk *chunk, size_t page)
 {
-    if (!os_commit(chunk->base + page * PAGE_SIZE, PAGE_SIZE))
-        return;
-    atomic_fetch_sub_explicit(&guards, 1, memory_order_relaxed);
-    lock_acquire(&chunk->lock);
-    chunk->guard_pages--;
-    give_to_buddy(chunk, page, 1); /* clean */
-    lock_release(&chunk->lock);
+    return forbid(chunk, page, 1);
 }
+
+/* The next pages from *first on that are forbidden, into the caller's hands. */
+static bool take_forbidden(struct chunk *chunk, size_t *first, size_t *stop, size_t end)
+{
+    lock_acquire(&chunk->lock);
+    *first = bits_find(chunk->forbidden, *first, end, true);
+    *stop = *first < end ? bits_find(chunk->forbidden, *first, end, false) : end;
+    if (*first < end)
+        bits_clear(chunk->forbidden, *first, *stop);
+    lock_release(&chunk->lock);
+    return *first < end;
+}
+
+void chunk_allow(struct chunk *chunk, size_t first, size_t pages)
+{
+    size_t end = first + pages, stop;
+    for (; first < end && take_forbidden(chunk, &first, &stop, end); first = stop) {
+        bool allowed = os_allow(chunk->base + first * PAGE_SIZE, (stop - first) * PAGE_SIZE);
+        lock_acquire(&chunk->lock);
+        if (allowed)
+            give_to_buddy(chunk, first, stop - first); /* clean */
+        else
+            bits_set(chunk->forbidden, first, stop);
+        lock_release(&chunk->lock);
+        if (allowed)
+            atomic_fetch_sub_explicit(&forbidden_pages, stop - first, memory_order_relaxed);
+    }
+}
+
+/* A ring of what is detained, under the list's lock. What is in it may have been allowed to all
+ * meanwhile: it is the chunk that knows. */
+static struct {
+    size_t first, count, pages;
+    struct run runs[DETAINED_MOST];
+} detained;
+
+/* Under that lock. */
+static void remember(const struct run *run)
+{
+    detained.runs[(detained.first + detained.count++) % DETAINED_MOST] = *run;
+    detained.pages += run->pages;
+}
+
+static struct run forget_oldest(void)
+{
+    struct run run = detained.runs[detained.first];
+    detained.first = (detained.first + 1) % DETAINED_MOST;
+    detained.count--;
+    detained.pages -= run.pages;
+    return run;
+}
+
+static bool has_room(size_t pages)
+{
+    return detained.count < DETAINED_MOST && (detained.pages + pages) * PAGE_SIZE <= DETAINED_BYTES;
+}
+
+void chunk_detain(struct chunk *chunk, size_t first, size_t pages)
+{
+    struct run run = {.chunk = chunk, .first = first, .pages = pages}, oldest;
+    if (!chunk_may_guard() || !forbid(chunk, first, pages)) {
+        chunk_give(chunk, first, pages);
+        return;
+    }
+    for (bool remembered = false; !remembered;) {
+        lock_acquire(&list_lock);
+        remembered = has_room(pages);
+        if (remembered)
+            remember(&run);
+        else
+            oldest = forget_oldest();
+        lock_release(&list_lock);
+        if (!remembered)
+            chunk_allow(oldest.chunk, oldest.first, oldest.pages);
+    }
+}
+
+/* By those who may sweep. */
+static void release_detained(void)
+{
+    for (bool any = true; any;) {
+        struct run oldest;
+        lone_visit_begin();
+        lock_acquire(&list_lock);
+        any = detained.count != 0;
+        if (any)
+            oldest = forget_oldest();
+        lock_release(&list_lock);
+        if (any)
+            chunk_allow(oldest.chunk, oldest.first, oldest.pages);
+        lone_visit_end();
+    }
+}
+
+bool chunk_allow_all(void)
+{
+    size_t before = atomic_load_explicit(&forbidden_pages, memory_order_relaxed);
+    for (struct chunk *chunk = chunk_first(); chunk != NULL && before != 0; chunk = next_of(chunk))
+        chunk_allow(chunk, 0, CHUNK_PAGES);
+    return before != 0;
+}
+
+/* ---- Large blocks ---------------------------------------------------------------------------- */
 
 size_t chunk_large_pages(struct chunk *chunk, size_t first)
 {
@@ -419,6 +521,18 @@ void chunk_set_large(struct chunk *chunk, size_t first, size_t wanted)
         give_locked(chunk, kept, first + pages, clean, PAGE_YOUNG);
     lock_release(&chunk->lock);
 }
+
+void chunk_detain_large(struct chunk *chunk, size_t first)
+{
+    lock_acquire(&chunk->lock);
+    size_t pages = chunk->large[first];
+    chunk->large[first] = 0;
+    chunk->large_pages -= pages;
+    lock_release(&chunk->lock);
+    chunk_detain(chunk, first, pages);
+}
+
+/* ---- Sweeps ---------------------------------------------------------------------------------- */
 
 /* Finds the next free pages in these states from *page on, as whole OS pages (which may be larger
  * than ours, and then cannot be given back while the other half is in use). */
@@ -542,6 +656,8 @@ size_t chunk_sweep(enum sweep_kind kind, size_t spare)
 {
     size_t given_back = 0, all = SIZE_MAX;
     chunk_put_back();
+    if (kind == SWEEP_NOW)
+        release_detained();
     for (struct chunk *chunk = chunk_first(); chunk != NULL; chunk = next_of(chunk)) {
         given_back += sweep_chunk(chunk, kind, &all);
         unmap_if_empty(chunk, &spare);
@@ -613,7 +729,8 @@ bool chunk_page_is_free(struct chunk *chunk, const void *address)
 {
     lock_acquire(&chunk->lock);
     size_t page = chunk_page(address);
-    bool free = page >= chunk->committed || buddy_is_free(&chunk->buddy, page);
+    bool free = page >= chunk->committed || buddy_is_free(&chunk->buddy, page) ||
+                bits_any(chunk->forbidden, page, page + 1);
     lock_release(&chunk->lock);
     return free;
 }

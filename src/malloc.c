@@ -90,6 +90,27 @@ static void *alloc_any(size_t size, size_t alignment, bool *zero)
     return block;
 }
 
+/* Guards take addresses that may be all that is missing: better none than no memory. A block that
+ * is a mapping of its own would not find room in their places. */
+static bool give_up_guards(size_t size)
+{
+    if (options.harden == HARDEN_OFF || size > LARGE_MAX)
+        return false;
+    bool entered = lone_enter();
+    bool any = chunk_allow_all();
+    lone_leave(entered);
+    return any;
+}
+
+static cold void *alloc_at_last(size_t size, size_t alignment, bool *zero)
+{
+    purger_reclaim();
+    void *block = alloc_any(size, alignment, zero);
+    if (block == NULL && give_up_guards(size))
+        block = alloc_any(size, alignment, zero);
+    return block;
+}
+
 /* size 0 counts as 1. Keeps errno unless it fails. */
 static void *alloc_with_retry(size_t size, size_t alignment, bool *zero)
 {
@@ -100,10 +121,8 @@ static void *alloc_with_retry(size_t size, size_t alignment, bool *zero)
         size = 1;
     if (likely(size <= SIZE_MOST && alignment <= SIZE_MOST)) {
         block = alloc_any(size, alignment, zero);
-        if (unlikely(block == NULL)) {
-            purger_reclaim();
-            block = alloc_any(size, alignment, zero);
-        }
+        if (unlikely(block == NULL))
+            block = alloc_at_last(size, alignment, zero);
         purger_tick();
     }
     errno = block != NULL ? saved : ENOMEM;
@@ -367,8 +386,8 @@ static cold void *realloc_hardened(void *pointer, size_t was, size_t size)
         block = pointer;
     else if (room > SMALL_MAX)
         block = resize_pages(pointer, wanted);
-    if (block == NULL)
-        return move_block(pointer, was, size);
+    if (block == NULL && (block = move_block(pointer, was, size)) != pointer)
+        return block;
     bool entered = lone_enter();
     harden_reseal(block, room_of(block), size, room, was);
     lone_leave(entered);
