@@ -45,10 +45,12 @@ static void *alloc_pages(size_t size, size_t alignment, bool *zero)
     return huge_alloc(size, alignment, zero);
 }
 
+/* A class of a multiple of the alignment has all its blocks aligned (sizeclass.h). */
 static void *alloc_plain(size_t size, size_t alignment, bool *zero)
 {
-    bool has_class = size <= LARGE_MAX && alignment <= PAGE_SIZE;
-    return has_class ? arena_alloc(sizeclass_of(size), zero) : alloc_pages(size, alignment, zero);
+    if (size > LARGE_MAX || alignment > PAGE_SIZE)
+        return alloc_pages(size, alignment, zero);
+    return arena_alloc(sizeclass_of(round_up(size, alignment)), zero);
 }
 
 /* Bytes of a live block, or 0 when pointer is none. */
@@ -146,7 +148,7 @@ cold void *api_alloc_slow(size_t size)
 }
 
 /* What the cache has for an alignment that is a power of two; false when it has nothing, or is not
- * for such. A class of a multiple of the alignment has all its blocks aligned (sizeclass.h). */
+ * for such. */
 static always_inline bool pop_aligned(size_t alignment, size_t size, void **block)
 {
     struct cache *cache = &arena_self->cache;
@@ -159,13 +161,11 @@ static always_inline bool pop_aligned(size_t alignment, size_t size, void **bloc
     return false;
 }
 
+/* What was asked for goes on as it is: at the first call of all the options are not read yet, and
+ * the hardened mode remembers it. */
 static cold void *alloc_aligned_slow(size_t alignment, size_t size)
 {
     bool zero;
-    size_t rounded = round_up(max_size(size, 1), alignment);
-    if (size <= SMALL_MAX && alignment <= PAGE_SIZE && rounded <= SMALL_MAX &&
-        options.harden == HARDEN_OFF)
-        return alloc_with_retry(rounded, alignment, &zero);
     return alloc_with_retry(size, alignment, &zero);
 }
 
