@@ -138,6 +138,21 @@ static void end_by_32(size_t size)
     beyond_end(size, 32, 'A');
 }
 
+/* Noticed at the next call for the block that is not free, or never. */
+static void end_then_realloc(size_t size)
+{
+    char *block = get(size);
+    *hide(block + size) = 'A';
+    hide(realloc(block, size + size / 8));
+}
+
+static void end_then_usable_size(size_t size)
+{
+    char *block = get(size);
+    *hide(block + size) = 'A';
+    hide_size(malloc_usable_size(block));
+}
+
 static void before_start(size_t size, size_t excess)
 {
     char *before, *after;
@@ -156,6 +171,16 @@ static void start_by_one(size_t size)
 static void start_by_32(size_t size)
 {
     before_start(size, 32);
+}
+
+/* The block before it is free by then. Noticed at the free, or never. */
+static void start_behind_a_free_block(size_t size)
+{
+    char *before, *after;
+    get_neighbours(size, &before, &after);
+    free(before);
+    *hide(after - 1) ^= 'A';
+    free(after);
 }
 
 /* As a copy without a bound does it. */
@@ -205,6 +230,18 @@ static void twice_after_trim(size_t size)
         free(blocks[i]);
     malloc_trim(0);
     free(hide(blocks[1]));
+    go_on(size);
+}
+
+/* The cache has room again by then. */
+static void twice_after_trim_into_a_cache(size_t size)
+{
+    get_many(size);
+    for (size_t i = 1; i < how_many(size); i++)
+        free(blocks[i]);
+    malloc_trim(0);
+    free(get(size));
+    free(hide(blocks[how_many(size) - 1]));
     go_on(size);
 }
 
@@ -426,6 +463,24 @@ static const struct attack {
     {"end-far", "1 MiB beyond the end", far_beyond_end, ANY, STOPPED_OR_FAULT, {SMALL, 100000}},
     {"start-1", "one byte before the start, then free", start_by_one, ANY, STOPPED, {SMALL}},
     {"start-32", "32 bytes before the start, then free", start_by_32, ANY, STOPPED, {SMALL}},
+    {"end-realloc",
+     "one byte beyond the end, then realloc",
+     end_then_realloc,
+     ANY,
+     STOPPED,
+     {SMALL, PAGES}},
+    {"end-usable",
+     "one byte beyond the end, then malloc_usable_size",
+     end_then_usable_size,
+     ANY,
+     STOPPED,
+     {SMALL, PAGES}},
+    {"start-free",
+     "one byte before the start, the block there free",
+     start_behind_a_free_block,
+     ANY,
+     STOPPED,
+     {SMALL}},
     {"start-32-pages", "the same, of large blocks", start_by_32, ANY, SOUND, {PAGES}},
     {"twice-at-once", "free twice in a row", twice_at_once, STOPPED, STOPPED, {SMALL, PAGES}},
     {"twice-other",
@@ -438,6 +493,12 @@ static const struct attack {
     {"twice-trim",
      "free twice, malloc_trim between",
      twice_after_trim,
+     STOPPED,
+     STOPPED,
+     {SMALL, PAGES}},
+    {"twice-trim-cache",
+     "the same, with room in the cache again",
+     twice_after_trim_into_a_cache,
      ANY,
      STOPPED,
      {SMALL, PAGES}},
@@ -471,7 +532,12 @@ static const struct attack {
      SOUND,
      STOPPED,
      {SMALL}},
-    {"after-pages", "the same, of large blocks", all_of_free_blocks, SOUND, SOUND, {100000}},
+    {"after-pages",
+     "the same, of large blocks",
+     all_of_free_blocks,
+     SOUND,
+     STOPPED_OR_FAULT,
+     {PAGES}},
     {"after-word",
      "an address written into a free block",
      address_into_a_free_block,
