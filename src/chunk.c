@@ -427,67 +427,81 @@ void chunk_allow(struct chunk *chunk, size_t first, size_t pages)
     }
 }
 
-/* A ring of what is detained, under the list's lock. What is in it may have been allowed to all
- * meanwhile: it is the chunk that knows. */
+/* A ring of what is detained, under the list's lock; others look whether there is anything. What is
+ * in it may have been allowed to all meanwhile: it is the chunk that knows. */
 static struct {
-    size_t first, count, pages;
+    size_t first, pages;
+    _Atomic size_t count;
     struct run runs[DETAINED_MOST];
 } detained;
 
-/* Under that lock. */
-static void remember(const struct run *run)
+static size_t detained_count(void)
 {
-    detained.runs[(detained.first + detained.count++) % DETAINED_MOST] = *run;
+    return atomic_load_explicit(&detained.count, memory_order_relaxed);
+}
+
+static void set_detained_count(size_t count)
+{
+    atomic_store_explicit(&detained.count, count, memory_order_relaxed);
+}
+
+/* False when others must leave first. */
+static bool remember(const struct run *run)
+{
+    size_t count = detained_count();
+    if (count == DETAINED_MOST || (detained.pages + run->pages) * PAGE_SIZE > DETAINED_BYTES)
+        return false;
+    detained.runs[(detained.first + count) % DETAINED_MOST] = *run;
+    set_detained_count(count + 1);
     detained.pages += run->pages;
+    return true;
 }
 
-static struct run forget_oldest(void)
+/* False when there is none. */
+static bool forget_oldest(struct run *run)
 {
-    struct run run = detained.runs[detained.first];
+    size_t count = detained_count();
+    if (count == 0)
+        return false;
+    *run = detained.runs[detained.first];
     detained.first = (detained.first + 1) % DETAINED_MOST;
-    detained.count--;
-    detained.pages -= run.pages;
-    return run;
+    set_detained_count(count - 1);
+    detained.pages -= run->pages;
+    return true;
 }
 
-static bool has_room(size_t pages)
+static void release_oldest(void)
 {
-    return detained.count < DETAINED_MOST && (detained.pages + pages) * PAGE_SIZE <= DETAINED_BYTES;
+    struct run run;
+    lock_acquire(&list_lock);
+    bool any = forget_oldest(&run);
+    lock_release(&list_lock);
+    if (any)
+        chunk_allow(run.chunk, run.first, run.pages);
 }
 
 void chunk_detain(struct chunk *chunk, size_t first, size_t pages)
 {
-    struct run run = {.chunk = chunk, .first = first, .pages = pages}, oldest;
+    struct run run = {.chunk = chunk, .first = first, .pages = pages};
     if (!chunk_may_guard() || !forbid(chunk, first, pages)) {
         chunk_give(chunk, first, pages);
         return;
     }
     for (bool remembered = false; !remembered;) {
         lock_acquire(&list_lock);
-        remembered = has_room(pages);
-        if (remembered)
-            remember(&run);
-        else
-            oldest = forget_oldest();
+        remembered = remember(&run);
         lock_release(&list_lock);
         if (!remembered)
-            chunk_allow(oldest.chunk, oldest.first, oldest.pages);
+            release_oldest();
     }
 }
 
 /* By those who may sweep. */
 static void release_detained(void)
 {
-    for (bool any = true; any;) {
-        struct run oldest;
+    while (detained_count() != 0) {
         lone_visit_begin();
-        lock_acquire(&list_lock);
-        any = detained.count != 0;
-        if (any)
-            oldest = forget_oldest();
-        lock_release(&list_lock);
-        if (any)
-            chunk_allow(oldest.chunk, oldest.first, oldest.pages);
+        release_oldest();
         lone_visit_end();
     }
 }
