@@ -157,7 +157,9 @@ static void before_start(size_t size, size_t excess)
 {
     char *before, *after;
     get_neighbours(size, &before, &after);
-    memset(hide(after - excess), 'A', excess);
+    /* Other bytes than were there: one in 256 is what is written anyhow. */
+    for (size_t i = 1; i <= excess; i++)
+        *hide(after - i) ^= 'A';
     free(after);
     free(before);
     go_on(size);
@@ -425,6 +427,19 @@ static void delete_of_a_larger_size(size_t size)
     delete_of_size(size, size * 4);
 }
 
+static void delete_of_a_wrong_size_aligned(size_t size)
+{
+    dlopen("libstdc++.so.6", RTLD_NOW | RTLD_GLOBAL);
+    void *(*new)(size_t, size_t) =
+        (void *(*)(size_t, size_t))dlsym(RTLD_DEFAULT, "_ZnwmSt11align_val_t");
+    void (*delete)(void *, size_t, size_t) =
+        (void (*)(void *, size_t, size_t))dlsym(RTLD_DEFAULT, "_ZdlPvmSt11align_val_t");
+    if (new == NULL || delete == NULL)
+        _exit(ABSENT);
+    delete (hide(new (size, 256)), size * 2, 256);
+    go_on(size);
+}
+
 static void sizes_that_wrap(size_t size)
 {
     void *aligned = NULL;
@@ -552,6 +567,12 @@ static const struct attack {
      {SMALL}},
     {"delete-less", "delete with a smaller size", delete_of_a_smaller_size, ANY, STOPPED, {SMALL}},
     {"delete-more", "delete with a larger size", delete_of_a_larger_size, ANY, STOPPED, {SMALL}},
+    {"delete-aligned",
+     "aligned delete with a larger size",
+     delete_of_a_wrong_size_aligned,
+     ANY,
+     STOPPED,
+     {SMALL, PAGES}},
     {"wrap", "sizes that wrap", sizes_that_wrap, IS_REFUSED, IS_REFUSED, {100}},
 };
 enum { ATTACKS = sizeof attacks / sizeof *attacks };
