@@ -161,7 +161,6 @@ static void before_start(size_t size, size_t excess)
     for (size_t i = 1; i <= excess; i++)
         *hide(after - i) ^= 'A';
     free(after);
-    free(before);
     go_on(size);
 }
 
@@ -194,12 +193,12 @@ static void far_beyond_end(size_t size)
 
 /* ---- Second frees ---------------------------------------------------------------------------- */
 
+/* Noticed at once, or never. */
 static void twice_at_once(size_t size)
 {
     char *block = get(size);
     free(block);
     free(hide(block));
-    go_on(size);
 }
 
 static void twice_with_another_between(size_t size)
@@ -501,8 +500,14 @@ static const struct attack {
      twice_with_another_between,
      ANY,
      STOPPED,
-     {SMALL, PAGES}},
-    {"twice-late", "free twice, many others between", twice_late, ANY, STOPPED, {SMALL, PAGES}},
+     {SMALL}},
+    {"twice-other-pages",
+     "the same, of large blocks",
+     twice_with_another_between,
+     STOPPED,
+     STOPPED,
+     {PAGES}},
+    {"twice-late", "free twice, many others between", twice_late, STOPPED, STOPPED, {SMALL, PAGES}},
     {"twice-trim",
      "free twice, malloc_trim between",
      twice_after_trim,
