@@ -107,10 +107,18 @@ bool os_forbids_lightly(void)
     return !atomic_load_explicit(&has_protected, memory_order_relaxed);
 }
 
+/* Who stands in for the kernel may take any advice for done: qemu does. */
+static bool is_out_of_reach(void *start)
+{
+    return syscall(SYS_clock_gettime, CLOCK_MONOTONIC, start) != 0;
+}
+
 static bool mark(void *start, size_t size)
 {
-    bool may_work = os_forbids_lightly() || atomic_load_explicit(&has_marked, memory_order_relaxed);
-    if (!may_work || madvise(start, size, MADV_GUARD_INSTALL) != 0)
+    bool known = atomic_load_explicit(&has_marked, memory_order_relaxed);
+    if ((!known && !os_forbids_lightly()) || madvise(start, size, MADV_GUARD_INSTALL) != 0)
+        return false;
+    if (!known && !is_out_of_reach(start))
         return false;
     atomic_store_explicit(&has_marked, true, memory_order_relaxed);
     return true;
