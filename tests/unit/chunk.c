@@ -198,10 +198,10 @@ static void what_is_detained_is_out_of_reach_until_enough_others_are(void **stat
     const size_t pages[] = {1, CHUNK_PAGES / 8}, others[] = {DETAINED_MOST, 8};
     for (size_t i = 0; i < 2; i++) {
         struct run first = take_written(pages[i]), runs[DETAINED_MOST];
-        size_t resident = resident_in(first.start, bytes_of(&first));
+        size_t resident = os_resident_in(first.start, bytes_of(&first));
         detain(&first);
         assert_int_not_equal(resident, 0);
-        assert_int_equal(resident_in(first.start, bytes_of(&first)), 0);
+        assert_int_equal(os_resident_in(first.start, bytes_of(&first)), 0);
         for (size_t j = 0; j < others[i]; j++) {
             assert_false(is_accessible(first.start));
             assert_true(is_free(&first));

@@ -584,7 +584,7 @@ static void hardened_what_is_kept_is_out_of_reach_and_not_used_again(void **stat
     memset(block, 1, 6 * MiB);
     assert_true(huge_free(block));
     assert_int_equal(totals().kept_bytes, 6 * MiB);
-    assert_int_equal(resident_in(block, 6 * MiB), 0);
+    assert_int_equal(os_resident_in(block, 6 * MiB), 0);
     assert_false(is_accessible(block));
     assert_false(huge_free(block));
     char *same = take(6 * MiB), *shorter = take(5 * MiB), *longer = take(7 * MiB);
