@@ -371,35 +371,151 @@ void chunk_give_rested(struct chunk *chunk, size_t first, size_t pages)
     give(chunk, first, pages, PAGE_OLD);
 }
 
-static _Atomic size_t guards;
+/* ---- Pages that cannot be touched ------------------------------------------------------------ */
+
+static _Atomic size_t forbidden_pages;
 
 bool chunk_may_guard(void)
 {
-    return atomic_load_explicit(&guards, memory_order_relaxed) < GUARDS_MOST &&
-           os_page_pages() == 1;
+    return os_page_pages() == 1 &&
+           (os_forbids_lightly() ||
+            atomic_load_explicit(&forbidden_pages, memory_order_relaxed) < GUARDS_MOST);
 }
 
-bool chunk_guard(struct chunk *chunk, size_t page)
+/* Pages that were taken. */
+static bool forbid(struct chunk *chunk, size_t first, size_t pages)
 {
-    if (!os_forbid(chunk->base + page * PAGE_SIZE, PAGE_SIZE))
+    if (!os_forbid(chunk->base + first * PAGE_SIZE, pages * PAGE_SIZE))
         return false;
-    atomic_fetch_add_explicit(&guards, 1, memory_order_relaxed);
+    purge_note_unmapped(pages * PAGE_SIZE);
+    atomic_fetch_add_explicit(&forbidden_pages, pages, memory_order_relaxed);
     lock_acquire(&chunk->lock);
-    chunk->guard_pages++;
+    bits_set(chunk->forbidden, first, first + pages);
     lock_release(&chunk->lock);
     return true;
 }
 
-void chunk_drop_guard(struct chunk *chunk, size_t page)
+bool chunk_guard(struct chunk *chunk, size_t page)
 {
-    if (!os_commit(chunk->base + page * PAGE_SIZE, PAGE_SIZE))
-        return;
-    atomic_fetch_sub_explicit(&guards, 1, memory_order_relaxed);
-    lock_acquire(&chunk->lock);
-    chunk->guard_pages--;
-    give_to_buddy(chunk, page, 1); /* clean */
-    lock_release(&chunk->lock);
+    return forbid(chunk, page, 1);
 }
+
+/* The next pages from *first on that are forbidden, into the caller's hands. */
+static bool take_forbidden(struct chunk *chunk, size_t *first, size_t *stop, size_t end)
+{
+    lock_acquire(&chunk->lock);
+    *first = bits_find(chunk->forbidden, *first, end, true);
+    *stop = *first < end ? bits_find(chunk->forbidden, *first, end, false) : end;
+    if (*first < end)
+        bits_clear(chunk->forbidden, *first, *stop);
+    lock_release(&chunk->lock);
+    return *first < end;
+}
+
+void chunk_allow(struct chunk *chunk, size_t first, size_t pages)
+{
+    size_t end = first + pages, stop;
+    for (; first < end && take_forbidden(chunk, &first, &stop, end); first = stop) {
+        bool allowed = os_allow(chunk->base + first * PAGE_SIZE, (stop - first) * PAGE_SIZE);
+        lock_acquire(&chunk->lock);
+        if (allowed)
+            give_to_buddy(chunk, first, stop - first); /* clean */
+        else
+            bits_set(chunk->forbidden, first, stop);
+        lock_release(&chunk->lock);
+        if (allowed)
+            atomic_fetch_sub_explicit(&forbidden_pages, stop - first, memory_order_relaxed);
+    }
+}
+
+/* A ring of what is detained, under the list's lock; others look whether there is anything. What is
+ * in it may have been allowed to all meanwhile: it is the chunk that knows. */
+static struct {
+    size_t first, pages;
+    _Atomic size_t count;
+    struct run runs[DETAINED_MOST];
+} detained;
+
+static size_t detained_count(void)
+{
+    return atomic_load_explicit(&detained.count, memory_order_relaxed);
+}
+
+static void set_detained_count(size_t count)
+{
+    atomic_store_explicit(&detained.count, count, memory_order_relaxed);
+}
+
+/* False when others must leave first. */
+static bool remember(const struct run *run)
+{
+    size_t count = detained_count();
+    if (count == DETAINED_MOST || (detained.pages + run->pages) * PAGE_SIZE > DETAINED_BYTES)
+        return false;
+    detained.runs[(detained.first + count) % DETAINED_MOST] = *run;
+    set_detained_count(count + 1);
+    detained.pages += run->pages;
+    return true;
+}
+
+/* False when there is none. */
+static bool forget_oldest(struct run *run)
+{
+    size_t count = detained_count();
+    if (count == 0)
+        return false;
+    *run = detained.runs[detained.first];
+    detained.first = (detained.first + 1) % DETAINED_MOST;
+    set_detained_count(count - 1);
+    detained.pages -= run->pages;
+    return true;
+}
+
+static void release_oldest(void)
+{
+    struct run run;
+    lock_acquire(&list_lock);
+    bool any = forget_oldest(&run);
+    lock_release(&list_lock);
+    if (any)
+        chunk_allow(run.chunk, run.first, run.pages);
+}
+
+void chunk_detain(struct chunk *chunk, size_t first, size_t pages)
+{
+    struct run run = {.chunk = chunk, .first = first, .pages = pages};
+    if (!chunk_may_guard() || !forbid(chunk, first, pages)) {
+        chunk_give(chunk, first, pages);
+        return;
+    }
+    for (bool remembered = false; !remembered;) {
+        lock_acquire(&list_lock);
+        remembered = remember(&run);
+        lock_release(&list_lock);
+        if (!remembered)
+            release_oldest();
+    }
+}
+
+/* By those who may sweep. */
+static void release_detained(void)
+{
+    while (detained_count() != 0) {
+        lone_visit_begin();
+        release_oldest();
+        lone_visit_end();
+    }
+}
+
+bool chunk_allow_all(void)
+{
+    size_t before = atomic_load_explicit(&forbidden_pages, memory_order_relaxed);
+    for (struct chunk *chunk = chunk_first(); chunk != NULL && before != 0; chunk = next_of(chunk))
+        chunk_allow(chunk, 0, CHUNK_PAGES);
+    return before != 0;
+}
+
+/* ---- Large blocks ---------------------------------------------------------------------------- */
 
 size_t chunk_large_pages(struct chunk *chunk, size_t first)
 {
@@ -420,6 +536,18 @@ void chunk_set_large(struct chunk *chunk, size_t first, size_t wanted)
         give_locked(chunk, kept, first + pages, clean, PAGE_YOUNG);
     lock_release(&chunk->lock);
 }
+
+void chunk_detain_large(struct chunk *chunk, size_t first)
+{
+    lock_acquire(&chunk->lock);
+    size_t pages = chunk->large[first];
+    chunk->large[first] = 0;
+    chunk->large_pages -= pages;
+    lock_release(&chunk->lock);
+    chunk_detain(chunk, first, pages);
+}
+
+/* ---- Sweeps ---------------------------------------------------------------------------------- */
 
 /* Finds the next free pages in these states from *page on, as whole OS pages (which may be larger
  * than ours, and then cannot be given back while the other half is in use). */
@@ -543,6 +671,8 @@ size_t chunk_sweep(enum sweep_kind kind, size_t spare)
 {
     size_t given_back = 0, all = SIZE_MAX;
     chunk_put_back();
+    if (kind == SWEEP_NOW)
+        release_detained();
     for (struct chunk *chunk = chunk_first(); chunk != NULL; chunk = next_of(chunk)) {
         given_back += sweep_chunk(chunk, kind, &all);
         unmap_if_empty(chunk, &spare);
@@ -614,7 +744,8 @@ bool chunk_page_is_free(struct chunk *chunk, const void *address)
 {
     lock_acquire(&chunk->lock);
     size_t page = chunk_page(address);
-    bool free = page >= chunk->committed || buddy_is_free(&chunk->buddy, page);
+    bool free = page >= chunk->committed || buddy_is_free(&chunk->buddy, page) ||
+                bits_any(chunk->forbidden, page, page + 1);
     lock_release(&chunk->lock);
     return free;
 }

@@ -33,11 +33,11 @@ struct chunk {
     size_t number;      /* in the list; written once */
     size_t committed;   /* pages, from the base */
     size_t large_pages; /* in large blocks */
-    size_t guard_pages;
     _Atomic uint32_t
         dirty; /* free pages that are young or old; read by who looks without the lock */
     struct buddy buddy;
     uint64_t free_state[PAGE_STATES][CHUNK_PAGES / 64]; /* of free pages only */
+    uint64_t forbidden[CHUNK_PAGES / 64];               /* cannot be touched: see chunk_guard */
     uint16_t large[CHUNK_PAGES];     /* pages of the large block that begins here, or 0 */
     struct span *spans[CHUNK_PAGES]; /* the span that each page belongs to, or NULL; written by
                                         who holds the page, read by who holds a block in it */
@@ -75,14 +75,29 @@ bool chunk_extend(struct chunk *chunk, size_t first, size_t pages, size_t more);
 void chunk_give(struct chunk *chunk, size_t first, size_t pages);
 void chunk_give_rested(struct chunk *chunk, size_t first, size_t pages);
 
-/* Pages that cannot be touched (harden.h), fewer than GUARDS_MOST: false when there are enough. */
+/* Pages that cannot be touched (harden.h): they cost no memory, and are neither free nor anybody's.
+ * Where each takes mappings of the kernel's, there are fewer than GUARDS_MOST. */
 #define GUARDS_MOST 8192
 bool chunk_may_guard(void);
 
-/* Makes one of a page that was taken; false, and it is as before, when that is refused. Gives it
- * back as a free page, or, when that is refused, never. Both call the kernel. */
+/* Makes one of a page that was taken; false, and it is as before, when that is refused. */
 bool chunk_guard(struct chunk *chunk, size_t page);
-void chunk_drop_guard(struct chunk *chunk, size_t page);
+
+/* As chunk_give, but nobody can touch them, and they are not taken again, until more were given so:
+ * DETAINED_BYTES, or DETAINED_MOST times, or memory is asked back. */
+#define DETAINED_BYTES (32 * MiB)
+#define DETAINED_MOST 64
+void chunk_detain(struct chunk *chunk, size_t first, size_t pages);
+
+/* The same of a large block. */
+void chunk_detain_large(struct chunk *chunk, size_t first);
+
+/* Those of the pages that cannot be touched are free now, unless that is refused. Any pages may be
+ * named, whosever they are. */
+void chunk_allow(struct chunk *chunk, size_t first, size_t pages);
+
+/* The same of all there are: memory is short. False when there were none. */
+bool chunk_allow_all(void);
 
 /* One sweep over all chunks: purges the old dirty pages (all of them unless the kind is SWEEP_OLD),
  * makes the young ones old, and unmaps chunks that are free throughout and clean, but for
@@ -146,9 +161,10 @@ static inline void chunk_add(const struct chunk *chunk, struct chunk_totals *tot
     if (chunk->base == NULL)
         return;
     totals->mapped_bytes += CHUNK_SIZE;
-    /* Guards are as good as free ones: they cost no memory. */
-    totals->free_bytes +=
-        (chunk->buddy.free_pages + CHUNK_PAGES - chunk->committed + chunk->guard_pages) * PAGE_SIZE;
+    /* What cannot be touched is as good as free: it costs no memory. */
+    totals->free_bytes += (chunk->buddy.free_pages + CHUNK_PAGES - chunk->committed +
+                           bits_count(chunk->forbidden, 0, CHUNK_PAGES)) *
+                          PAGE_SIZE;
     totals->dirty_bytes +=
         (chunk_count_state(chunk, PAGE_YOUNG) + chunk_count_state(chunk, PAGE_OLD)) * PAGE_SIZE;
     totals->lazy_bytes += chunk_count_state(chunk, PAGE_LAZY) * PAGE_SIZE;

@@ -81,6 +81,10 @@ extern __typeof__(_ZnamSt11align_val_t) our_aligned_new_array
     __attribute__((alias("_ZnamSt11align_val_t"), visibility("hidden")));
 extern __typeof__(_ZdlPv) our_delete __attribute__((alias("_ZdlPv"), visibility("hidden")));
 extern __typeof__(_ZdaPv) our_delete_array __attribute__((alias("_ZdaPv"), visibility("hidden")));
+extern __typeof__(_ZdlPvSt11align_val_t) our_aligned_delete
+    __attribute__((alias("_ZdlPvSt11align_val_t"), visibility("hidden")));
+extern __typeof__(_ZdaPvSt11align_val_t) our_aligned_delete_array
+    __attribute__((alias("_ZdaPvSt11align_val_t"), visibility("hidden")));
 
 static always_inline bool new_is_ours(void)
 {
@@ -90,6 +94,11 @@ static always_inline bool new_is_ours(void)
 static always_inline bool delete_is_ours(void)
 {
     return likely(_ZdlPv == our_delete);
+}
+
+static bool aligned_are_ours(void)
+{
+    return _ZdlPvSt11align_val_t == our_aligned_delete && _ZnwmSt11align_val_t == our_aligned_new;
 }
 
 /* ---- new ------------------------------------------------------------------------------------- */
@@ -242,16 +251,22 @@ EXPORT void _ZdaPvSt11align_val_t(void *pointer, size_t alignment)
     _ZdlPvSt11align_val_t(pointer, alignment);
 }
 
+/* The size is for the hardened mode alone. */
 EXPORT void _ZdlPvmSt11align_val_t(void *pointer, size_t size, size_t alignment)
 {
-    (void)size;
-    _ZdlPvSt11align_val_t(pointer, alignment);
+    if (aligned_are_ours())
+        api_free_unsure(pointer, size, "delete");
+    else
+        _ZdlPvSt11align_val_t(pointer, alignment);
 }
 
 EXPORT void _ZdaPvmSt11align_val_t(void *pointer, size_t size, size_t alignment)
 {
-    (void)size;
-    _ZdaPvSt11align_val_t(pointer, alignment);
+    if (_ZdaPvSt11align_val_t == our_aligned_delete_array &&
+        _ZnamSt11align_val_t == our_aligned_new_array && aligned_are_ours())
+        api_free_unsure(pointer, size, "delete");
+    else
+        _ZdaPvSt11align_val_t(pointer, alignment);
 }
 
 EXPORT void _ZdlPvSt11align_val_tRKSt9nothrow_t(void *pointer, size_t alignment, nothrow tag)

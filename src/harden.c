@@ -40,12 +40,16 @@ static void set_last_word(char *end, uint64_t word)
 /* ---- Seals ----------------------------------------------------------------------------------- */
 
 /* From the low end: the byte of the pad, three bytes of what the block has beyond `size`, hidden,
- * and four that prove the rest. */
+ * and four that prove the rest. Where three bytes are too few, they say so, and a word before the
+ * seal has it all: a huge block may be as long as it was when there is no memory to shorten it. */
+#define BEYOND_TOLD ((size_t)0xffffff)
+
 static uint64_t seal_of(const void *block, size_t beyond)
 {
     uint64_t key = secret_mix((uintptr_t)block ^ secret.canary);
     uint64_t proof = secret_mix(key + beyond + secret.canary) >> 32;
-    return proof << 32 | ((beyond ^ key >> 40) & 0xffffff) << 8 | (key & 0x7f) | 0x80;
+    uint64_t told = min_size(beyond, BEYOND_TOLD) ^ (key >> 40 & BEYOND_TOLD);
+    return proof << 32 | told << 8 | (key & 0x7f) | 0x80;
 }
 
 static size_t pad_of(size_t beyond)
@@ -55,9 +59,12 @@ static size_t pad_of(size_t beyond)
 
 static void seal(char *block, size_t room, size_t size)
 {
-    uint64_t word = seal_of(block, room - size);
-    memset(block + size, (uint8_t)word, pad_of(room - size));
+    size_t beyond = room - size;
+    uint64_t word = seal_of(block, beyond);
+    memset(block + size, (uint8_t)word, pad_of(beyond));
     set_last_word(block + room, word);
+    if (beyond >= BEYOND_TOLD)
+        set_last_word(block + room - WORD, beyond);
 }
 
 /* The size that was asked for; 0 when the seal is broken. */
@@ -65,7 +72,9 @@ static size_t size_by_seal(const char *block, size_t room)
 {
     uint64_t word = last_word(block + room);
     uint64_t key = secret_mix((uintptr_t)block ^ secret.canary);
-    size_t beyond = (word >> 8 ^ key >> 40) & 0xffffff;
+    size_t beyond = (word >> 8 ^ key >> 40) & BEYOND_TOLD;
+    if (beyond == BEYOND_TOLD && room > BEYOND_TOLD)
+        beyond = last_word(block + room - WORD);
     return beyond >= WORD && beyond < room && word == seal_of(block, beyond) ? room - beyond : 0;
 }
 
@@ -288,22 +297,28 @@ void harden_seal(void *block, size_t room, size_t size)
     seal(block, room, size);
 }
 
+/* Why a block that has no good seal is none that the program may use. */
+static const char *find_mistake(const void *block)
+{
+    if (!is_small(block))
+        return written_beyond_end;
+    struct span *span = lock_span_of(block);
+    if (span == NULL)
+        return freed_twice;
+    const char *wrong = judge(span, block);
+    unlock_span(span);
+    return wrong != NULL ? wrong : written_beyond_end;
+}
+
+/* A live block's span stays, and its seal is its user's alone to change: no lock is needed. A
+ * handler may have come upon the program here, and allocate. */
 size_t harden_size(void *block, size_t room, const char *call)
 {
-    size_t size = 0;
-    const char *wrong = NULL;
-    if (is_small(block)) {
-        struct span *span = lock_span_of(block);
-        wrong = span != NULL ? judge(span, block) : freed_twice;
-        if (wrong == NULL)
-            size = size_by_seal(block, room);
-        if (span != NULL)
-            unlock_span(span);
-    } else if ((size = size_by_pad(block, room)) == 0) {
-        wrong = written_beyond_end;
-    }
-    if (unlikely(wrong != NULL))
-        text_abort(call, block, wrong);
+    const struct span *span = is_small(block) ? span_of(block) : NULL;
+    bool may_begin = !is_small(block) || (span != NULL && span_index(span, block) != SPAN_NO_BLOCK);
+    size_t size = may_begin ? size_by_pad(block, room) : 0;
+    if (unlikely(size == 0))
+        text_abort(call, block, find_mistake(block));
     return size;
 }
 

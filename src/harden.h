@@ -35,15 +35,18 @@
  * Order. Which of a span's free blocks comes next is chosen at random (span.c).
  *
  * Guards. Behind each span and each large block of a size class lies a page that cannot be touched
- * (chunk.h), as long as there are fewer than GUARDS_MOST: each takes up to two of the mappings that
- * the kernel allows a process, and 32 KiB of addresses, but no memory.
+ * (chunk.h): 32 KiB of addresses, but no memory. Where the kernel can mark pages, behind all; else
+ * each takes up to two of the mappings that it allows a process, and there are GUARDS_MOST at most.
+ * A malloc that would fail has them all given up first (malloc.c).
  *
- * Blocks over 32 KiB go back at once and are neither filled nor retired; a second free of one is
- * seen by the page map, unless another block begins there by then.
+ * Blocks over 32 KiB are neither filled nor retired: nobody can touch them once they are free, for
+ * as long as they are detained (chunk.h), or kept (huge.h), or their addresses are nobody's. A
+ * second free of one is seen by the page map, unless another block begins there by then.
  *
  * Invariants. A small block that is live has its seal before the mutex is let go of under which it
  * was taken, and seals of small blocks change under the mutex of the span's owner alone: so who
- * holds that can judge the neighbour's. Nobody of ours writes to a filled block until it is taken.
+ * holds that can judge the neighbour's. A block's own seal changes only in calls for that block: so
+ * who asks for its size needs no lock. Nobody of ours writes to a filled block until it is taken.
  */
 #ifndef EBB_HARDEN_H
 #define EBB_HARDEN_H

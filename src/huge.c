@@ -19,6 +19,13 @@ struct huge_lists huge_lists;
 /* Bytes of kept and leaving for those who look without the lock. */
 static _Atomic size_t kept_bytes;
 
+/* In the hardened mode what is kept cannot be touched, and is not used again before it is unmapped:
+ * who writes to it after free is stopped (harden.h). */
+static bool is_kept_for_use(void)
+{
+    return options.harden == HARDEN_OFF;
+}
+
 /* ---- Under the lock -------------------------------------------------------------------------- */
 
 static void note_bytes(void)
@@ -217,6 +224,7 @@ static struct huge *take_fitting(struct huge_list *list, size_t size, size_t ali
 /* What could not be unmapped. Without memory it is for use; with it, it is to be tried again. */
 static void keep_refused(struct huge *block, bool is_empty)
 {
+    is_empty = is_empty && (is_kept_for_use() || os_commit(block->start, block->size));
     block->freed_ms = os_now_ms();
     list_insert(is_empty ? &huge_lists.empty : &huge_lists.kept, block);
 }
@@ -344,12 +352,12 @@ static bool lengthen(struct huge *block, size_t size)
 static struct huge *reuse(size_t size, size_t alignment)
 {
     lock_acquire(&huge_lists.lock);
-    struct huge *block = take_fitting(&huge_lists.kept, size, alignment);
+    struct huge *block = is_kept_for_use() ? take_fitting(&huge_lists.kept, size, alignment) : NULL;
     if (block == NULL) {
         block = take_fitting(&huge_lists.empty, size, alignment);
         purge_note_use(block != NULL ? size : 0);
     }
-    bool too_short = block == NULL && alignment <= os_page_size;
+    bool too_short = block == NULL && alignment <= os_page_size && is_kept_for_use();
     if (too_short)
         block = take_largest();
     lock_release(&huge_lists.lock);
@@ -386,6 +394,17 @@ void *huge_alloc(size_t size, size_t alignment, bool *zero)
     return block->start;
 }
 
+/* Takes a freed block that is in no list into those kept, out of everybody's reach. */
+static bool detain(struct huge *block)
+{
+    if (!os_forbid_mapping(block->start, block->size))
+        return false;
+    lock_acquire(&huge_lists.lock);
+    bool kept = keep(block);
+    lock_release(&huge_lists.lock);
+    return kept;
+}
+
 bool huge_free(void *start)
 {
     uint64_t now = os_now_ms();
@@ -395,10 +414,10 @@ bool huge_free(void *start)
     if (block != NULL) {
         leave(block);
         block->freed_ms = now;
-        kept = keep(block);
+        kept = is_kept_for_use() && keep(block);
     }
     lock_release(&huge_lists.lock);
-    if (block != NULL && !kept)
+    if (block != NULL && !kept && (is_kept_for_use() || !detain(block)))
         let_go(block);
     return block != NULL;
 }
@@ -452,7 +471,7 @@ static struct huge *shorten(struct huge *block, size_t size)
         return NULL;
     huge_lists.live.bytes -= rest->size;
     rest->freed_ms = os_now_ms();
-    return keep(rest) ? NULL : rest;
+    return is_kept_for_use() && keep(rest) ? NULL : rest;
 }
 
 /* Under the lock: lets a live block grow where it stands by what is kept behind it; false when that
@@ -462,7 +481,8 @@ static bool grow_in_place(struct huge *block, size_t size)
     struct huge *piece = huge_lists.kept.first;
     while (piece != NULL && piece->start < block->start)
         piece = piece->next;
-    if (!stand_together(block, piece) || bytes_from(piece, size - block->size) < size - block->size)
+    if (!is_kept_for_use() || !stand_together(block, piece) ||
+        bytes_from(piece, size - block->size) < size - block->size)
         return false;
     size_t before = block->size;
     grow_into(&huge_lists.kept, block, piece, size);

@@ -4,7 +4,8 @@
  * Freed ones are kept for a while: a program that frees and allocates 20 MiB in a loop should not
  * pay the kernel each time. A block is cut from those kept, be it from several that stand side by
  * side, and grows into what stands behind it. Each piece keeps its age, so that what nobody uses
- * goes, whatever its neighbours do. One lock guards the lists; it is not held during system calls.
+ * goes, whatever its neighbours do. In the hardened mode they are kept out of everybody's reach,
+ * and for that alone. One lock guards the lists; it is not held during system calls.
  */
 #ifndef EBB_HUGE_H
 #define EBB_HUGE_H

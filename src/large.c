@@ -1,5 +1,6 @@
 #include "large.h"
 
+#include "options.h"
 #include "pagemap.h"
 
 static size_t pages_for(size_t size)
@@ -30,7 +31,10 @@ bool large_free(void *block)
     if (large_size(block) == 0)
         return false;
     pagemap_set(block, 1, CLASS_NONE); /* before the page may be anyone's */
-    chunk_set_large(pagemap_chunk(block), chunk_page(block), 0);
+    if (options.harden == HARDEN_ON)
+        chunk_detain_large(pagemap_chunk(block), chunk_page(block));
+    else
+        chunk_set_large(pagemap_chunk(block), chunk_page(block), 0);
     return true;
 }
 

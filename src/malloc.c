@@ -45,10 +45,12 @@ static void *alloc_pages(size_t size, size_t alignment, bool *zero)
     return huge_alloc(size, alignment, zero);
 }
 
+/* A class of a multiple of the alignment has all its blocks aligned (sizeclass.h). */
 static void *alloc_plain(size_t size, size_t alignment, bool *zero)
 {
-    bool has_class = size <= LARGE_MAX && alignment <= PAGE_SIZE;
-    return has_class ? arena_alloc(sizeclass_of(size), zero) : alloc_pages(size, alignment, zero);
+    if (size > LARGE_MAX || alignment > PAGE_SIZE)
+        return alloc_pages(size, alignment, zero);
+    return arena_alloc(sizeclass_of(round_up(size, alignment)), zero);
 }
 
 /* Bytes of a live block, or 0 when pointer is none. */
@@ -90,6 +92,27 @@ static void *alloc_any(size_t size, size_t alignment, bool *zero)
     return block;
 }
 
+/* Guards take addresses that may be all that is missing: better none than no memory. A block that
+ * is a mapping of its own would not find room in their places. */
+static bool give_up_guards(size_t size)
+{
+    if (options.harden == HARDEN_OFF || size > LARGE_MAX)
+        return false;
+    bool entered = lone_enter();
+    bool any = chunk_allow_all();
+    lone_leave(entered);
+    return any;
+}
+
+static cold void *alloc_at_last(size_t size, size_t alignment, bool *zero)
+{
+    purger_reclaim();
+    void *block = alloc_any(size, alignment, zero);
+    if (block == NULL && give_up_guards(size))
+        block = alloc_any(size, alignment, zero);
+    return block;
+}
+
 /* size 0 counts as 1. Keeps errno unless it fails. */
 static void *alloc_with_retry(size_t size, size_t alignment, bool *zero)
 {
@@ -100,10 +123,8 @@ static void *alloc_with_retry(size_t size, size_t alignment, bool *zero)
         size = 1;
     if (likely(size <= SIZE_MOST && alignment <= SIZE_MOST)) {
         block = alloc_any(size, alignment, zero);
-        if (unlikely(block == NULL)) {
-            purger_reclaim();
-            block = alloc_any(size, alignment, zero);
-        }
+        if (unlikely(block == NULL))
+            block = alloc_at_last(size, alignment, zero);
         purger_tick();
     }
     errno = block != NULL ? saved : ENOMEM;
@@ -127,7 +148,7 @@ cold void *api_alloc_slow(size_t size)
 }
 
 /* What the cache has for an alignment that is a power of two; false when it has nothing, or is not
- * for such. A class of a multiple of the alignment has all its blocks aligned (sizeclass.h). */
+ * for such. */
 static always_inline bool pop_aligned(size_t alignment, size_t size, void **block)
 {
     struct cache *cache = &arena_self->cache;
@@ -140,13 +161,11 @@ static always_inline bool pop_aligned(size_t alignment, size_t size, void **bloc
     return false;
 }
 
+/* What was asked for goes on as it is: at the first call of all the options are not read yet, and
+ * the hardened mode remembers it. */
 static cold void *alloc_aligned_slow(size_t alignment, size_t size)
 {
     bool zero;
-    size_t rounded = round_up(max_size(size, 1), alignment);
-    if (size <= SMALL_MAX && alignment <= PAGE_SIZE && rounded <= SMALL_MAX &&
-        options.harden == HARDEN_OFF)
-        return alloc_with_retry(rounded, alignment, &zero);
     return alloc_with_retry(size, alignment, &zero);
 }
 
@@ -367,8 +386,8 @@ static cold void *realloc_hardened(void *pointer, size_t was, size_t size)
         block = pointer;
     else if (room > SMALL_MAX)
         block = resize_pages(pointer, wanted);
-    if (block == NULL)
-        return move_block(pointer, was, size);
+    if (block == NULL && (block = move_block(pointer, was, size)) != pointer)
+        return block;
     bool entered = lone_enter();
     harden_reseal(block, room_of(block), size, room, was);
     lone_leave(entered);

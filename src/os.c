@@ -95,10 +95,58 @@ bool os_commit(void *start, size_t size)
     return !REFUSED(OS_CALL_COMMIT) && mprotect(start, size, PROT_READ | PROT_WRITE) == 0;
 }
 
-bool os_forbid(void *start, size_t size)
+/* madvise(2), since Linux 6.13: pages are marked, and no mapping is cut. */
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#define MADV_GUARD_REMOVE 103
+#endif
+static _Atomic bool has_marked, has_protected; /* what was forbidden that way, once */
+
+bool os_forbids_lightly(void)
+{
+    return !atomic_load_explicit(&has_protected, memory_order_relaxed);
+}
+
+/* Who stands in for the kernel may take any advice for done: qemu does. */
+static bool is_out_of_reach(void *start)
+{
+    return syscall(SYS_clock_gettime, CLOCK_MONOTONIC, start) != 0;
+}
+
+static bool mark(void *start, size_t size)
+{
+    bool known = atomic_load_explicit(&has_marked, memory_order_relaxed);
+    if ((!known && !os_forbids_lightly()) || madvise(start, size, MADV_GUARD_INSTALL) != 0)
+        return false;
+    if (!known && !is_out_of_reach(start))
+        return false;
+    atomic_store_explicit(&has_marked, true, memory_order_relaxed);
+    return true;
+}
+
+bool os_forbid_mapping(void *start, size_t size)
 {
     return !REFUSED(OS_CALL_COMMIT) && os_purge(start, size) &&
            mprotect(start, size, PROT_NONE) == 0;
+}
+
+bool os_forbid(void *start, size_t size)
+{
+    if (!REFUSED(OS_CALL_COMMIT) && mark(start, size))
+        return true;
+    atomic_store_explicit(&has_protected, true, memory_order_relaxed);
+    return os_forbid_mapping(start, size);
+}
+
+bool os_allow(void *start, size_t size)
+{
+    if (REFUSED(OS_CALL_COMMIT))
+        return false;
+    if (atomic_load_explicit(&has_protected, memory_order_relaxed) &&
+        mprotect(start, size, PROT_READ | PROT_WRITE) != 0)
+        return false;
+    return !atomic_load_explicit(&has_marked, memory_order_relaxed) ||
+           madvise(start, size, MADV_GUARD_REMOVE) == 0;
 }
 
 bool os_unmap(void *start, size_t size)

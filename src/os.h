@@ -28,9 +28,18 @@ void *os_reserve_aligned(size_t size, size_t alignment);
  * committed memory or on mappings). */
 bool os_commit(void *start, size_t size);
 
-/* Makes memory inaccessible, and gives it back: what was there is lost. False when refused (at
- * vm.max_map_count); content may be lost then, too. */
+/* Makes memory inaccessible, and gives it back: what was there is lost. False when refused (locked
+ * memory; at vm.max_map_count); content may be lost then, too. */
 bool os_forbid(void *start, size_t size);
+
+/* Makes it accessible again; it reads as zero. False when refused. */
+bool os_allow(void *start, size_t size);
+
+/* As os_forbid, for whole mappings: quick however large they are, and undone by os_commit. */
+bool os_forbid_mapping(void *start, size_t size);
+
+/* True as long as os_forbid takes none of the mappings that a process may have. */
+bool os_forbids_lightly(void);
 
 /* Gives addresses back. False when the kernel refuses (splitting a mapping at vm.max_map_count). */
 bool os_unmap(void *start, size_t size);

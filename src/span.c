@@ -101,6 +101,7 @@ void span_destroy(struct span *span, bool rested, struct span **record)
 {
     struct chunk *chunk = span->chunk;
     size_t first = chunk_page(span->base), pages = span->pages, guard = span->guard;
+    bool detains = options.harden == HARDEN_ON && span_is_large(span);
     enter_pages(span, NULL);
     purge_note_use(span_hole_bytes(span)); /* they count as dirty from now on */
     if (record != NULL && *record == NULL)
@@ -108,8 +109,10 @@ void span_destroy(struct span *span, bool rested, struct span **record)
     else
         span_drop_record(span);
     if (guard != 0)
-        chunk_drop_guard(chunk, first + guard);
-    if (rested)
+        chunk_allow(chunk, first + guard, 1);
+    if (detains)
+        chunk_detain(chunk, first, pages);
+    else if (rested)
         chunk_give_rested(chunk, first, pages);
     else
         chunk_give(chunk, first, pages);

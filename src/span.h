@@ -27,7 +27,8 @@ struct span {
     uint64_t lazy;   /* … and of those, the kernel was left to take it when it wants it */
     uint32_t sweep;  /* the last sweep that looked at it */
     uint8_t age;     /* SPAN_… */
-    uint8_t guard;   /* pages from the base to one that cannot be touched (harden.h); 0: none */
+    uint8_t guard;   /* pages from the base to one that cannot be touched (harden.h), unless memory
+                        was short since then; 0: none */
     uint16_t free_count;
     uint16_t capacity;
     uint8_t class;

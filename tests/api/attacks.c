@@ -138,13 +138,29 @@ static void end_by_32(size_t size)
     beyond_end(size, 32, 'A');
 }
 
+/* Noticed at the next call for the block that is not free, or never. */
+static void end_then_realloc(size_t size)
+{
+    char *block = get(size);
+    *hide(block + size) = 'A';
+    hide(realloc(block, size + size / 8));
+}
+
+static void end_then_usable_size(size_t size)
+{
+    char *block = get(size);
+    *hide(block + size) = 'A';
+    hide_size(malloc_usable_size(block));
+}
+
 static void before_start(size_t size, size_t excess)
 {
     char *before, *after;
     get_neighbours(size, &before, &after);
-    memset(hide(after - excess), 'A', excess);
+    /* Other bytes than were there: one in 256 is what is written anyhow. */
+    for (size_t i = 1; i <= excess; i++)
+        *hide(after - i) ^= 'A';
     free(after);
-    free(before);
     go_on(size);
 }
 
@@ -158,23 +174,31 @@ static void start_by_32(size_t size)
     before_start(size, 32);
 }
 
-/* As a copy without a bound does it. */
+/* The block before it is free by then. Noticed at the free, or never. */
+static void start_behind_a_free_block(size_t size)
+{
+    char *before, *after;
+    get_neighbours(size, &before, &after);
+    free(before);
+    *hide(after - 1) ^= 'A';
+    free(after);
+}
+
+/* As a copy without a bound does it. The block is not freed: nothing but the kernel can see it. */
 static void far_beyond_end(size_t size)
 {
     char *block = get(size);
     memset(hide(block + size), 'A', 1 << 20);
-    free(block);
-    go_on(size);
 }
 
 /* ---- Second frees ---------------------------------------------------------------------------- */
 
+/* Noticed at once, or never. */
 static void twice_at_once(size_t size)
 {
     char *block = get(size);
     free(block);
     free(hide(block));
-    go_on(size);
 }
 
 static void twice_with_another_between(size_t size)
@@ -205,6 +229,18 @@ static void twice_after_trim(size_t size)
         free(blocks[i]);
     malloc_trim(0);
     free(hide(blocks[1]));
+    go_on(size);
+}
+
+/* The cache has room again by then. */
+static void twice_after_trim_into_a_cache(size_t size)
+{
+    get_many(size);
+    for (size_t i = 1; i < how_many(size); i++)
+        free(blocks[i]);
+    malloc_trim(0);
+    free(get(size));
+    free(hide(blocks[how_many(size) - 1]));
     go_on(size);
 }
 
@@ -388,6 +424,19 @@ static void delete_of_a_larger_size(size_t size)
     delete_of_size(size, size * 4);
 }
 
+static void delete_of_a_wrong_size_aligned(size_t size)
+{
+    dlopen("libstdc++.so.6", RTLD_NOW | RTLD_GLOBAL);
+    void *(*new)(size_t, size_t) =
+        (void *(*)(size_t, size_t))dlsym(RTLD_DEFAULT, "_ZnwmSt11align_val_t");
+    void (*delete)(void *, size_t, size_t) =
+        (void (*)(void *, size_t, size_t))dlsym(RTLD_DEFAULT, "_ZdlPvmSt11align_val_t");
+    if (new == NULL || delete == NULL)
+        _exit(ABSENT);
+    delete (hide(new (size, 256)), size * 2, 256);
+    go_on(size);
+}
+
 static void sizes_that_wrap(size_t size)
 {
     void *aligned = NULL;
@@ -424,20 +473,50 @@ static const struct attack {
     {"end-0", "one zero beyond the end, then free", end_by_one_zero, ANY, STOPPED, {SMALL, PAGES}},
     {"end-32", "32 bytes beyond the end, then free", end_by_32, ANY, STOPPED, {SMALL, PAGES}},
     {"end-far", "1 MiB beyond the end", far_beyond_end, ANY, STOPPED_OR_FAULT, {SMALL, 100000}},
+    {"end-realloc",
+     "one byte beyond the end, then realloc",
+     end_then_realloc,
+     ANY,
+     STOPPED,
+     {SMALL, PAGES}},
+    {"end-usable",
+     "one byte beyond the end, then malloc_usable_size",
+     end_then_usable_size,
+     ANY,
+     STOPPED,
+     {SMALL, PAGES}},
     {"start-1", "one byte before the start, then free", start_by_one, ANY, STOPPED, {SMALL}},
     {"start-32", "32 bytes before the start, then free", start_by_32, ANY, STOPPED, {SMALL}},
     {"start-32-pages", "the same, of large blocks", start_by_32, ANY, SOUND, {PAGES}},
+    {"start-free",
+     "one byte before the start, the block there free",
+     start_behind_a_free_block,
+     ANY,
+     STOPPED,
+     {SMALL}},
     {"twice-at-once", "free twice in a row", twice_at_once, STOPPED, STOPPED, {SMALL, PAGES}},
     {"twice-other",
      "free twice, another between",
      twice_with_another_between,
      ANY,
      STOPPED,
-     {SMALL, PAGES}},
-    {"twice-late", "free twice, many others between", twice_late, ANY, STOPPED, {SMALL, PAGES}},
+     {SMALL}},
+    {"twice-other-pages",
+     "the same, of large blocks",
+     twice_with_another_between,
+     STOPPED,
+     STOPPED,
+     {PAGES}},
+    {"twice-late", "free twice, many others between", twice_late, STOPPED, STOPPED, {SMALL, PAGES}},
     {"twice-trim",
      "free twice, malloc_trim between",
      twice_after_trim,
+     STOPPED,
+     STOPPED,
+     {SMALL, PAGES}},
+    {"twice-trim-cache",
+     "the same, with room in the cache again",
+     twice_after_trim_into_a_cache,
      ANY,
      STOPPED,
      {SMALL, PAGES}},
@@ -471,7 +550,12 @@ static const struct attack {
      SOUND,
      STOPPED,
      {SMALL}},
-    {"after-pages", "the same, of large blocks", all_of_free_blocks, SOUND, SOUND, {100000}},
+    {"after-pages",
+     "the same, of large blocks",
+     all_of_free_blocks,
+     SOUND,
+     STOPPED_OR_FAULT,
+     {PAGES}},
     {"after-word",
      "an address written into a free block",
      address_into_a_free_block,
@@ -486,6 +570,12 @@ static const struct attack {
      {SMALL}},
     {"delete-less", "delete with a smaller size", delete_of_a_smaller_size, ANY, STOPPED, {SMALL}},
     {"delete-more", "delete with a larger size", delete_of_a_larger_size, ANY, STOPPED, {SMALL}},
+    {"delete-aligned",
+     "aligned delete with a larger size",
+     delete_of_a_wrong_size_aligned,
+     ANY,
+     STOPPED,
+     {SMALL, PAGES}},
     {"wrap", "sizes that wrap", sizes_that_wrap, IS_REFUSED, IS_REFUSED, {100}},
 };
 enum { ATTACKS = sizeof attacks / sizeof *attacks };

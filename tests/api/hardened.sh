@@ -4,8 +4,8 @@
 set -u
 
 failed=0
-for name in absurd_sizes aligned calloc control dlopen errno errors malloc operators realloc \
-    sized_free usable_size; do
+for name in absurd_sizes aligned calloc control dlopen errno errno_contention errors limits malloc \
+    operators options realloc sized_free usable_size; do
     status=0
     EBBMALLOC_HARDEN=1 LD_PRELOAD=$EBB_LIB timeout 120 "$EBB_BUILDDIR/tests/api/$name" \
         >"$EBB_BUILDDIR/tests/api/hardened-$name.out" 2>&1 || status=$?

@@ -18,6 +18,7 @@ api_tests = \
 	tests/api/options \
 	tests/api/page_blocks \
 	tests/api/realloc \
+	tests/api/seals \
 	tests/api/sized_free \
 	tests/api/trim \
 	tests/api/usable_size
@@ -82,6 +83,10 @@ tests_api_options_LDADD = $(api_libs)
 tests_api_realloc_SOURCES = tests/api/realloc.c $(api_support)
 tests_api_realloc_CFLAGS = $(api_cflags)
 tests_api_realloc_LDADD = $(api_libs)
+
+tests_api_seals_SOURCES = tests/api/seals.c $(api_support)
+tests_api_seals_CFLAGS = $(api_cflags)
+tests_api_seals_LDADD = $(api_libs)
 
 tests_api_sized_free_SOURCES = tests/api/sized_free.c $(api_support)
 tests_api_sized_free_CFLAGS = $(api_cflags)

@@ -21,8 +21,9 @@ stress_tests = \
 
 check_PROGRAMS += $(stress_tests) \
 	tests/stress/long-run tests/stress/overcommit tests/stress/preload-tls
-TESTS += $(stress_tests) tests/stress/overcommit.sh tests/stress/preloads.sh
-EXTRA_DIST += tests/stress/overcommit.sh tests/stress/preloads.sh
+TESTS += $(stress_tests) tests/stress/hardened.sh tests/stress/overcommit.sh \
+	tests/stress/preloads.sh
+EXTRA_DIST += tests/stress/hardened.sh tests/stress/overcommit.sh tests/stress/preloads.sh
 
 stress_cflags = $(AM_CFLAGS) -fno-builtin -pthread
 stress_libs = -ldl -lrt -lpthread

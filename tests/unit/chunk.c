@@ -110,8 +110,6 @@ static void a_run_is_extended_only_into_free_pages(void **state)
     chunk_give(run.chunk, run.first, 8);
 }
 
-/* ---- Commit ---------------------------------------------------------------------------------- */
-
 /* Whether memory can be read, found out by the kernel and not by a fault. */
 static bool is_accessible(const void *address)
 {
@@ -122,6 +120,122 @@ static bool is_accessible(const void *address)
     close(ends[1]);
     return readable;
 }
+
+/* ---- Pages that cannot be touched ------------------------------------------------------------ */
+
+static bool is_free(const struct run *run)
+{
+    return chunk_page_is_free(run->chunk, run->start) &&
+           chunk_page_is_free(run->chunk, run->start + bytes_of(run) - 1);
+}
+
+static void a_guard_cannot_be_touched_until_it_is_allowed(void **state)
+{
+    (void)state;
+    if (!chunk_may_guard())
+        skip();
+    struct run run = take_written(3);
+    size_t free_bytes = chunk_totals().free_bytes;
+    assert_true(chunk_guard(run.chunk, run.first + 1));
+    assert_true(is_accessible(run.start + PAGE_SIZE - 1));
+    assert_false(is_accessible(run.start + PAGE_SIZE));
+    assert_false(is_accessible(run.start + 2 * PAGE_SIZE - 1));
+    assert_true(is_accessible(run.start + 2 * PAGE_SIZE));
+    assert_int_equal(chunk_totals().free_bytes, free_bytes + PAGE_SIZE);
+    assert_true(chunk_page_is_free(run.chunk, run.start + PAGE_SIZE));
+    assert_int_not_equal(take(1).first, run.first + 1);
+    chunk_allow(run.chunk, run.first, 3); /* the others are nobody's but ours */
+    struct run guard = take(1);
+    assert_int_equal(guard.first, run.first + 1);
+    assert_true(guard.zero);
+    assert_true(reads_zero(guard.start, PAGE_SIZE));
+    chunk_give(run.chunk, run.first, 4); /* with the page that was taken meanwhile */
+}
+
+static void a_refused_guard_leaves_the_page_in_use(void **state)
+{
+    (void)state;
+    struct run run = take_written(1);
+    refuse(KIND(OS_CALL_COMMIT), 1, SIZE_MAX);
+    assert_false(chunk_guard(run.chunk, run.first));
+    refuse_none();
+    assert_true(is_accessible(run.start));
+    chunk_allow(run.chunk, run.first, 1);
+    assert_false(is_free(&run));
+    give(&run);
+}
+
+static void what_cannot_be_allowed_is_asked_for_again(void **state)
+{
+    (void)state;
+    if (!chunk_may_guard())
+        skip();
+    struct run run = take_written(2);
+    assert_true(chunk_guard(run.chunk, run.first + 1));
+    refuse(KIND(OS_CALL_COMMIT), 1, SIZE_MAX);
+    chunk_allow(run.chunk, run.first + 1, 1);
+    assert_true(chunk_allow_all());
+    refuse_none();
+    assert_int_equal(refused_count(), 2);
+    assert_false(is_accessible(run.start + PAGE_SIZE));
+    assert_int_not_equal(take(1).first, run.first + 1);
+    assert_true(chunk_allow_all());
+    assert_false(chunk_allow_all());
+    assert_int_equal(take(1).first, run.first + 1);
+    chunk_give(run.chunk, run.first, 3);
+}
+
+static void detain(const struct run *run)
+{
+    chunk_detain(run->chunk, run->first, run->pages);
+}
+
+static void what_is_detained_is_out_of_reach_until_enough_others_are(void **state)
+{
+    (void)state;
+    if (!chunk_may_guard())
+        skip();
+    const size_t pages[] = {1, CHUNK_PAGES / 8}, others[] = {DETAINED_MOST, 8};
+    for (size_t i = 0; i < 2; i++) {
+        struct run first = take_written(pages[i]), runs[DETAINED_MOST];
+        size_t resident = os_resident_in(first.start, bytes_of(&first));
+        detain(&first);
+        assert_int_not_equal(resident, 0);
+        assert_int_equal(os_resident_in(first.start, bytes_of(&first)), 0);
+        for (size_t j = 0; j < others[i]; j++) {
+            assert_false(is_accessible(first.start));
+            assert_true(is_free(&first));
+            runs[j] = take(pages[i]);
+            assert_ptr_not_equal(runs[j].start, first.start);
+        }
+        for (size_t j = 0; j < others[i]; j++) {
+            assert_false(is_accessible(first.start));
+            detain(&runs[j]);
+        }
+        assert_true(is_accessible(first.start));
+        struct run again = take(pages[i]);
+        assert_ptr_equal(again.start, first.start);
+        assert_true(again.zero);
+        give(&again);
+        chunk_sweep(SWEEP_NOW, 0);
+        assert_int_equal(chunk_totals().mapped_bytes, 0);
+    }
+}
+
+static void what_cannot_be_detained_is_given_back(void **state)
+{
+    (void)state;
+    struct run run = take_written(4);
+    refuse(KIND(OS_CALL_COMMIT), 1, SIZE_MAX);
+    detain(&run);
+    refuse_none();
+    assert_true(is_accessible(run.start));
+    struct run again = take(4);
+    assert_ptr_equal(again.start, run.start);
+    give(&again);
+}
+
+/* ---- Commit ---------------------------------------------------------------------------------- */
 
 static void only_what_is_used_is_made_accessible(void **state)
 {
@@ -588,7 +702,10 @@ static void *take_and_give(void *argument)
         if (run->chunk != NULL) {
             require_marks(run, value);
             require(pagemap_chunk(run->start) == run->chunk);
-            give(run);
+            if (random_below(&random, 4) == 0)
+                detain(run);
+            else
+                give(run);
             run->chunk = NULL;
             continue;
         }
@@ -606,7 +723,7 @@ static void *take_and_give(void *argument)
     return NULL;
 }
 
-static void runs_are_nobody_elses_while_others_take_give_sweep_and_unmap(void **state)
+static void runs_are_nobody_elses_while_others_take_give_detain_sweep_and_unmap(void **state)
 {
     (void)state;
     pthread_t threads[THREADS];
@@ -623,7 +740,7 @@ static void runs_are_nobody_elses_while_others_take_give_sweep_and_unmap(void **
                   atomic_load(&zero_runs), sweeps);
     assert_true(atomic_load(&runs_taken) > atomic_load(&zero_runs));
     assert_int_not_equal(atomic_load(&zero_runs), 0);
-    chunk_sweep(SWEEP_ALL, 0);
+    chunk_sweep(SWEEP_NOW, 0);
     assert_int_equal(chunk_totals().mapped_bytes, 0);
 }
 
@@ -637,6 +754,11 @@ int main(void)
         TEST(runs_stand_at_every_alignment_that_is_asked_for),
         TEST(the_first_chunk_that_can_gives_a_run),
         TEST(a_run_is_extended_only_into_free_pages),
+        TEST(a_guard_cannot_be_touched_until_it_is_allowed),
+        TEST(a_refused_guard_leaves_the_page_in_use),
+        TEST(what_cannot_be_allowed_is_asked_for_again),
+        TEST(what_is_detained_is_out_of_reach_until_enough_others_are),
+        TEST(what_cannot_be_detained_is_given_back),
         TEST(only_what_is_used_is_made_accessible),
         TEST(a_refused_step_is_tried_again_with_what_is_needed),
         TEST(pages_that_were_used_serve_before_new_ones),
@@ -658,7 +780,7 @@ int main(void)
         TEST(a_record_without_a_chunk_serves_the_next),
         TEST(a_chunk_whose_unmapping_is_refused_stays_in_use),
         TEST(addresses_are_told_apart_for_messages),
-        TEST(runs_are_nobody_elses_while_others_take_give_sweep_and_unmap),
+        TEST(runs_are_nobody_elses_while_others_take_give_detain_sweep_and_unmap),
     };
     return cmocka_run_group_tests_name("chunk", tests, start_library, NULL);
 }

@@ -551,7 +551,77 @@ static void a_sweep_whose_unmapping_is_refused_tries_again(void **state)
     assert_int_equal(totals().kept_pieces, 0);
 }
 
+/* ---- The hardened mode ----------------------------------------------------------------------- */
+
+static int no_blocks_by_default(void **state)
+{
+    options.harden = HARDEN_OFF;
+    return no_blocks(state);
+}
+
+static int no_blocks_hardened(void **state)
+{
+    int result = no_blocks(state);
+    options.harden = HARDEN_ON;
+    return result;
+}
+
+/* Whether memory can be read, found out by the kernel and not by a fault. */
+static bool is_accessible(const void *address)
+{
+    int ends[2];
+    require(pipe(ends) == 0);
+    bool readable = write(ends[1], address, 1) == 1;
+    close(ends[0]);
+    close(ends[1]);
+    return readable;
+}
+
+static void hardened_what_is_kept_is_out_of_reach_and_not_used_again(void **state)
+{
+    (void)state;
+    char *block = take(6 * MiB);
+    memset(block, 1, 6 * MiB);
+    assert_true(huge_free(block));
+    assert_int_equal(totals().kept_bytes, 6 * MiB);
+    assert_int_equal(os_resident_in(block, 6 * MiB), 0);
+    assert_false(is_accessible(block));
+    assert_false(huge_free(block));
+    char *same = take(6 * MiB), *shorter = take(5 * MiB), *longer = take(7 * MiB);
+    assert_ptr_not_equal(same, block);
+    assert_false(is_accessible(block));
+    assert_int_equal(totals().kept_bytes, 6 * MiB);
+    assert_true(huge_free(same) && huge_free(shorter) && huge_free(longer));
+}
+
+static void hardened_a_block_that_shrinks_keeps_nothing_for_use(void **state)
+{
+    (void)state;
+    char *block = take(20 * MiB);
+    assert_ptr_equal(huge_resize(block, 8 * MiB), block);
+    assert_int_equal(totals().kept_bytes, 0);
+    assert_false(is_accessible(block + 8 * MiB));
+    assert_true(huge_free(block));
+}
+
+/* What the kernel will not unmap is kept for use, and then it must be of use. */
+static void hardened_addresses_that_stay_can_be_touched_again(void **state)
+{
+    (void)state;
+    char *block = take(6 * MiB);
+    assert_true(huge_free(block));
+    refuse(KIND(OS_CALL_UNMAP), 1, SIZE_MAX);
+    huge_sweep(0);
+    refuse_none();
+    char *again = take(6 * MiB);
+    assert_ptr_equal(again, block);
+    memset(again, 1, 6 * MiB);
+    assert_true(huge_free(again));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, no_blocks, no_blocks)
+#define TEST_HARDENED(name)                                                                        \
+    cmocka_unit_test_setup_teardown(name, no_blocks_hardened, no_blocks_by_default)
 
 int main(void)
 {
@@ -579,6 +649,9 @@ int main(void)
         TEST(without_memory_there_is_no_block_and_nothing_is_lost),
         TEST(a_mapping_whose_unmapping_is_refused_is_kept_without_its_memory),
         TEST(a_sweep_whose_unmapping_is_refused_tries_again),
+        TEST_HARDENED(hardened_what_is_kept_is_out_of_reach_and_not_used_again),
+        TEST_HARDENED(hardened_a_block_that_shrinks_keeps_nothing_for_use),
+        TEST_HARDENED(hardened_addresses_that_stay_can_be_touched_again),
     };
     return cmocka_run_group_tests_name("huge", tests, start_library, NULL);
 }
