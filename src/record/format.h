@@ -37,6 +37,7 @@ struct trace_header {
 #define TRACE_THREADS_MOST (1u << 20)
 #define TRACE_THREAD_END UINT32_MAX /* the end mark: the process ended, and all is here */
 #define TRACE_INDEX_BITS 40         /* of a block's number within its thread */
+#define TRACE_SUM_FACTOR 0x9e3779b97f4a7c15u
 
 struct trace_chunk {
     uint32_t magic;
@@ -104,20 +105,35 @@ static inline unsigned char *trace_put_number(unsigned char *at, uint64_t value)
     return at + 1;
 }
 
-/* Of a chunk; against damage, not against anybody. */
+/* ---- The check sum --------------------------------------------------------------------------- */
+
+/* Of a chunk; against damage, not against anybody. In three steps: before its bytes, for each eight
+ * of them, and for what is left. */
+static inline uint64_t trace_sum_first(uint32_t thread, size_t length)
+{
+    return (thread + length + 1) * TRACE_SUM_FACTOR;
+}
+
+static inline uint64_t trace_sum_word(uint64_t sum, const unsigned char *bytes)
+{
+    uint64_t word;
+    memcpy(&word, bytes, sizeof word);
+    sum = (sum ^ word) * TRACE_SUM_FACTOR;
+    return sum ^ sum >> 29;
+}
+
+static inline uint32_t trace_sum_rest(uint64_t sum, const unsigned char *bytes, size_t length)
+{
+    for (; length >= sizeof sum; bytes += sizeof sum, length -= sizeof sum)
+        sum = trace_sum_word(sum, bytes);
+    for (; length > 0; bytes++, length--)
+        sum = (sum ^ *bytes) * TRACE_SUM_FACTOR;
+    return (uint32_t)(sum ^ sum >> 32);
+}
+
 static inline uint32_t trace_sum(uint32_t thread, const unsigned char *bytes, size_t length)
 {
-    const uint64_t factor = 0x9e3779b97f4a7c15u;
-    uint64_t sum = (thread + length + 1) * factor;
-    for (; length >= sizeof sum; bytes += sizeof sum, length -= sizeof sum) {
-        uint64_t word;
-        memcpy(&word, bytes, sizeof word);
-        sum = (sum ^ word) * factor;
-        sum ^= sum >> 29;
-    }
-    for (; length > 0; bytes++, length--)
-        sum = (sum ^ *bytes) * factor;
-    return (uint32_t)(sum ^ sum >> 32);
+    return trace_sum_rest(trace_sum_first(thread, length), bytes, length);
 }
 
 #endif

@@ -1,8 +1,8 @@
 /* record.c: the calls of malloc and its family, and of operator new and delete, in front of the
  * next definition of each: ebbmalloc's, another allocator's, or the C library's. Each is passed on
- * as it came, and what it did is written to the thread's stream.
+ * as it came, and what it did is noted in the thread's stream.
  *
- * Getting a block is written after the call, giving one back before it: while a block is named in
+ * Getting a block is noted after the call, giving one back before it: while a block is named in
  * the map, its address is nobody else's.
  */
 #include <dlfcn.h>
@@ -134,22 +134,28 @@ static cold struct stream *join(void)
     return recorder_self.stream;
 }
 
+static cold bool enter_unsure(void)
+{
+    return recorder_self.state == RECORDER_UNSURE && is_ready() && streams_are_on();
+}
+
 /* True when the call is to be recorded; leave() must follow. Not what a recorded call or a signal
  * in it calls: operator new that calls malloc is one operation. */
 static inline bool enter(void)
 {
-    if (unlikely(recorder_self.inside) || unlikely(!streams_are_on()))
+    if (unlikely(recorder_self.state != RECORDER_READY) && !enter_unsure())
         return false;
-    recorder_self.inside = true;
+    recorder_self.state = RECORDER_INSIDE;
     return true;
 }
 
 static inline void leave(void)
 {
-    recorder_self.inside = false;
+    recorder_self.state = RECORDER_READY;
 }
 
-/* The stream to write to, and afterwards. */
+/* The stream to note in, of a thread that has none: in its first operation and its last ones; and
+ * afterwards. */
 static cold struct stream *open_first(void)
 {
     struct stream *stream = join();
@@ -162,20 +168,7 @@ static cold void close_first(struct stream *stream)
         stream_unlock_shared();
 }
 
-/* own: the thread's, which it has in all but its first operation and its last ones. */
-static inline struct stream *open_stream(struct stream *own)
-{
-    return likely(own != NULL) ? own : open_first();
-}
-
-static inline void close_stream(struct stream *own, struct stream *stream, unsigned char *end)
-{
-    stream_wrote(stream, end);
-    if (unlikely(own == NULL))
-        close_first(stream);
-}
-
-/* ---- Writing operations ---------------------------------------------------------------------- */
+/* ---- Noting operations ----------------------------------------------------------------------- */
 
 /* Who got a block, and as its how manieth. */
 static inline uint32_t thread_of(uint64_t number)
@@ -186,11 +179,6 @@ static inline uint32_t thread_of(uint64_t number)
 static inline uint64_t index_of(uint64_t number)
 {
     return number & (((uint64_t)1 << TRACE_INDEX_BITS) - 1);
-}
-
-static inline bool is_own(const struct stream *stream, uint64_t number)
-{
-    return (stream->next_block ^ number) >> TRACE_INDEX_BITS == 0;
 }
 
 /* 0, or a block from before a fork: of neither is there anything to say. */
@@ -205,12 +193,12 @@ static inline uint64_t take_known(const void *block)
     return is_unknown(number) ? 0 : number;
 }
 
-static inline unsigned char *put_size(struct stream *stream, unsigned char *at,
-                                      enum trace_kind kind, size_t size)
+/* The difference to the size before. */
+static inline uint64_t size_step(struct stream *stream, size_t size)
 {
-    at = trace_put_field(at, kind, trace_zigzag((int64_t)(size - stream->size)));
+    uint64_t step = trace_zigzag((int64_t)(size - stream->size));
     stream->size = size;
-    return at;
+    return step;
 }
 
 /* In the file, threads count from the shared one, 0. */
@@ -219,82 +207,146 @@ static inline uint32_t thread_in_file(uint32_t thread)
     return thread - stream_first;
 }
 
-static inline int64_t step_to(struct stream *stream, uint64_t index)
+static inline unsigned char *put_index_step(struct stream *stream, unsigned char *at,
+                                            uint64_t number)
 {
-    int64_t step = (int64_t)(index - stream->other_index);
-    stream->other_index = index;
-    return step;
+    int64_t step = (int64_t)(index_of(number) - stream->other_index);
+    stream->other_index = index_of(number);
+    return trace_put_number(at, trace_zigzag(step));
 }
 
-/* This one and note_free are most of what recording costs: part of the calls that they serve. */
+/* The number of the next block, which begins there. False where that cannot be told. */
+static inline bool note_block(struct stream *stream, const void *block)
+{
+    if (unlikely(!blocks_note(block, stream->last_block + 1)))
+        return false;
+    stream->last_block++;
+    return true;
+}
+
+static cold void note_alloc_anyhow(enum trace_kind kind, size_t size, const void *block)
+{
+    struct stream *own = recorder_self.stream, *stream = own != NULL ? own : open_first();
+    uint32_t *at;
+    if (stream_place(stream, &at) && note_block(stream, block))
+        stream_noted(stream, word_put(at, kind, size_step(stream, size)));
+    if (own == NULL)
+        close_first(stream);
+}
+
+/* This one and note_free_of are most of what recording costs: part of the calls that they serve,
+ * with a call of another function only where they do nothing themselves. */
 static always_inline void note_alloc(enum trace_kind kind, size_t size, const void *block)
 {
-    struct stream *own = recorder_self.stream, *stream = open_stream(own);
-    unsigned char *at = stream_place(stream);
-    if (likely(blocks_note(block, stream->next_block))) {
-        stream->next_block++;
-        at = put_size(stream, at, kind, size);
+    struct stream *stream = recorder_self.stream;
+    block_entry *entry = blocks_entry(block, false);
+    if (likely(stream != NULL) && likely(entry != NULL) && likely(stream_is_ready(stream))) {
+        uint64_t step = trace_zigzag((int64_t)(size - stream->size));
+        if (likely(step < WORD_NUMBERS)) {
+            uint32_t *at = atomic_load_explicit(&stream->at, memory_order_relaxed);
+            uint64_t number = ++stream->last_block;
+            atomic_store_explicit(entry, number, memory_order_relaxed);
+            stream->size = size;
+            stream_noted(stream, word_put_small(at, kind, step));
+            return;
+        }
     }
-    close_stream(own, stream, at);
+    note_alloc_anyhow(kind, size, block);
 }
 
-static inline void note_aligned(size_t alignment, size_t size, const void *block)
+static void note_aligned(size_t alignment, size_t size, const void *block)
 {
-    struct stream *own = recorder_self.stream, *stream = open_stream(own);
-    unsigned char *at = stream_place(stream);
-    if (likely(blocks_note(block, stream->next_block))) {
-        stream->next_block++;
-        at = put_size(stream, at, TRACE_ALIGNED, size);
-        *at++ = (unsigned char)(alignment > 1 ? 63 - __builtin_clzll(alignment) : 0);
+    struct stream *own = recorder_self.stream, *stream = own != NULL ? own : open_first();
+    uint32_t *at;
+    if (stream_place(stream, &at) && note_block(stream, block)) {
+        unsigned char *end =
+            trace_put_field(literal_bytes(at), TRACE_ALIGNED, size_step(stream, size));
+        *end++ = (unsigned char)(alignment > 1 ? 63 - __builtin_clzll(alignment) : 0);
+        stream_noted(stream, literal_end(at, end));
     }
-    close_stream(own, stream, at);
+    if (own == NULL)
+        close_first(stream);
+}
+
+/* A block of another thread's, or from so long ago that its distance is no word's, or an
+ * unknown one. */
+static uint32_t *put_far_free(struct stream *stream, uint32_t *at, uint64_t number)
+{
+    if (is_unknown(number))
+        return at;
+    if (thread_of(number) == stream->number)
+        return word_put(at, TRACE_FREE, stream->last_block - number);
+    unsigned char *end =
+        trace_put_field(literal_bytes(at), TRACE_FREE_OTHER, thread_in_file(thread_of(number)));
+    return literal_end(at, put_index_step(stream, end, number));
+}
+
+static __attribute__((noinline)) void note_free_anyhow(uint64_t number)
+{
+    struct stream *own = recorder_self.stream, *stream = own != NULL ? own : open_first();
+    uint32_t *at;
+    if (stream_place(stream, &at)) {
+        uint64_t distance = stream->last_block - number;
+        if (likely(distance < WORD_NUMBERS))
+            at = word_put_small(at, TRACE_FREE, distance);
+        else
+            at = put_far_free(stream, at, number);
+        stream_noted(stream, at);
+    }
+    if (own == NULL)
+        close_first(stream);
 }
 
 /* number: of the block that is given back. */
-static always_inline void put_free(uint64_t number)
+static always_inline void note_free_of(uint64_t number)
 {
-    struct stream *own = recorder_self.stream, *stream = open_stream(own);
-    unsigned char *at = stream_place(stream);
-    if (likely(is_own(stream, number))) {
-        at = trace_put_field(at, TRACE_FREE, stream->next_block - 1 - number);
-    } else if (!is_unknown(number)) {
-        at = trace_put_field(at, TRACE_FREE_OTHER, thread_in_file(thread_of(number)));
-        at = trace_put_number(at, trace_zigzag(step_to(stream, index_of(number))));
+    struct stream *stream = recorder_self.stream;
+    if (likely(stream != NULL) && likely(stream_is_ready(stream))) {
+        uint64_t distance = stream->last_block - number;
+        if (likely(distance < WORD_NUMBERS)) {
+            uint32_t *at = atomic_load_explicit(&stream->at, memory_order_relaxed);
+            stream_noted(stream, word_put_small(at, TRACE_FREE, distance));
+            return;
+        }
     }
-    close_stream(own, stream, at);
+    note_free_anyhow(number);
 }
 
 static always_inline void note_free(const void *block)
 {
-    put_free(blocks_take(block));
+    note_free_of(blocks_take(block));
 }
 
 /* number: the old block's. */
 static void note_realloc(uint64_t number, size_t size, const void *block)
 {
-    struct stream *own = recorder_self.stream, *stream = open_stream(own);
-    unsigned char *at = stream_place(stream);
-    if (likely(blocks_note(block, stream->next_block))) {
-        at = put_size(stream, at, TRACE_REALLOC, size);
-        if (is_own(stream, number)) {
-            at = trace_put_number(at, (stream->next_block - 1 - number) << 1);
-        } else {
-            at = trace_put_number(at, (uint64_t)thread_in_file(thread_of(number)) << 1 | 1);
-            at = trace_put_number(at, trace_zigzag(step_to(stream, index_of(number))));
+    struct stream *own = recorder_self.stream, *stream = own != NULL ? own : open_first();
+    uint32_t *at;
+    if (stream_place(stream, &at)) {
+        uint64_t distance = stream->last_block - number;
+        if (note_block(stream, block)) {
+            unsigned char *end =
+                trace_put_field(literal_bytes(at), TRACE_REALLOC, size_step(stream, size));
+            if (thread_of(number) == stream->number) {
+                end = trace_put_number(end, distance << 1);
+            } else {
+                end = trace_put_number(end, (uint64_t)thread_in_file(thread_of(number)) << 1 | 1);
+                end = put_index_step(stream, end, number);
+            }
+            at = literal_end(at, end);
         }
-        stream->next_block++;
+        stream_noted(stream, at);
     }
-    close_stream(own, stream, at);
+    if (own == NULL)
+        close_first(stream);
 }
 
 /* ---- malloc and its family ------------------------------------------------------------------- */
 
 EXPORT void *malloc(size_t size)
 {
-    if (unlikely(!is_ready()))
-        return early_alloc(size);
     if (unlikely(!enter()))
-        return next.malloc(size);
+        return is_ready() ? next.malloc(size) : early_alloc(size);
     void *block = next.malloc(size);
     if (likely(block != NULL))
         note_alloc(TRACE_MALLOC, size, block);
@@ -302,16 +354,24 @@ EXPORT void *malloc(size_t size)
     return block;
 }
 
+static cold void free_outside(void *pointer)
+{
+    if (!is_early(pointer) && is_ready())
+        next.free(pointer);
+}
+
 EXPORT void free(void *pointer)
 {
-    if (pointer == NULL || is_early(pointer) || unlikely(!is_ready()))
+    if (pointer == NULL)
         return;
     if (unlikely(!enter())) {
-        next.free(pointer);
+        free_outside(pointer);
         return;
     }
-    note_free(pointer);
-    next.free(pointer);
+    uint64_t number = blocks_take(pointer);
+    note_free_of(number);
+    if (likely(number != 0) || !is_early(pointer))
+        next.free(pointer);
     leave();
 }
 
@@ -378,7 +438,7 @@ static void note_result(uint64_t number, void *pointer, size_t size, void *block
     } else if (block != NULL) {
         note_alloc(TRACE_MALLOC, size, block);
     } else if (number != 0 && size == 0) {
-        put_free(number); /* its address may be another thread's already */
+        note_free_of(number); /* its address may be another thread's already */
     } else if (number != 0) {
         blocks_note(pointer, number); /* as it was */
     }
@@ -491,8 +551,8 @@ static void *find_operator(void *_Atomic *place, const char *name)
     void *found = atomic_load_explicit(place, memory_order_acquire);
     if (likely(found != NULL))
         return found;
-    bool was_inside = recorder_self.inside;
-    recorder_self.inside = true;
+    unsigned char state = recorder_self.state;
+    recorder_self.state = RECORDER_INSIDE;
     found = dlsym(RTLD_NEXT, name);
     static const char *const runtimes[] = {"libstdc++.so.6", "libc++.so.1"};
     for (size_t i = 0; i < sizeof runtimes / sizeof *runtimes && found == NULL; i++) {
@@ -500,7 +560,7 @@ static void *find_operator(void *_Atomic *place, const char *name)
         if (runtime != NULL)
             found = dlsym(runtime, name);
     }
-    recorder_self.inside = was_inside;
+    recorder_self.state = state;
     if (found == NULL) {
         text_warn("record: %s: no C++ runtime to pass it on to", name);
         abort();

@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "lock.h"
 #include "text.h"
 
 /* Out of the way of programs that count on their descriptors' numbers, where that can be had. */
@@ -37,7 +38,7 @@ static uint64_t begun_us;
 __thread struct recorder recorder_self;
 _Atomic int stream_state = STREAMS_NOT_READY;
 uint32_t stream_first = 1;
-_Atomic uint32_t stream_tick = 1;
+_Atomic uint64_t stream_tick = 1;
 
 static uint64_t now_us(clockid_t clock)
 {
@@ -96,6 +97,19 @@ static void swallow(int number, signals pending_before)
 }
 
 /* ---- The file -------------------------------------------------------------------------------- */
+
+/* Writing takes some microseconds, and to be woken up after a sleep may take longer. */
+#define LOOKS_BEFORE_SLEEP 2000
+
+static void lock_file(void)
+{
+    for (unsigned i = 0; i < LOOKS_BEFORE_SLEEP; i++) {
+        if (pthread_mutex_trylock(&file_mutex) == 0)
+            return;
+        lock_pause();
+    }
+    pthread_mutex_lock(&file_mutex);
+}
 
 static bool is_ours(int candidate)
 {
@@ -167,9 +181,16 @@ static bool begin_file(void)
     return write_header();
 }
 
-/* A chunk. Quiet, under file_mutex. When it cannot be written, nothing more is: the file ends here.
+/* Nobody begins an operation any more. */
+static void end_noting(void)
+{
+    atomic_fetch_or(&stream_tick, STREAM_ENDED);
+}
+
+/* Chunks. Quiet, under file_mutex. When they cannot be written, nothing more is: the file ends
+ * here.
  */
-static void write_chunk(uint32_t thread, const unsigned char *bytes, size_t length)
+static void write_chunks(const void *chunks, size_t length)
 {
     int state = atomic_load_explicit(&stream_state, memory_order_relaxed);
     if ((state != STREAMS_ON && state != STREAMS_ENDING) || getpid() != home)
@@ -178,43 +199,126 @@ static void write_chunk(uint32_t thread, const unsigned char *bytes, size_t leng
     bool done = file_is_begun || begin_file();
     if (done && !is_ours(descriptor))
         done = is_ours(descriptor = open_high(0));
-    struct trace_chunk chunk = {TRACE_CHUNK_MAGIC, thread, (uint32_t)length,
-                                trace_sum(thread, bytes, length)};
-    done = done && write_all(&chunk, sizeof chunk) && write_all(bytes, length);
+    done = done && write_all(chunks, length);
     if (!done) {
         text_warn("record: %s: cannot be written any more; the trace ends here", path);
         atomic_store_explicit(&stream_state, STREAMS_OFF, memory_order_relaxed);
+        end_noting();
         swallow(SIGXFSZ, pending);
         swallow(SIGPIPE, pending);
     }
 }
 
-/* ---- One stream ------------------------------------------------------------------------------ */
+/* ---- The chunks of a stream ------------------------------------------------------------------ */
 
-/* Quiet, under its mutex. */
-static void save(struct stream *stream)
+/* All of it quiet, under the stream's mutex. */
+
+#define CHUNK_BYTES (STREAM_BYTES / STREAM_CHUNKS - sizeof(struct trace_chunk) - PACKED_BYTES)
+
+static unsigned char *operations_of(const struct stream *stream, unsigned i)
 {
-    /* Acquire: pairs with stream_wrote; the caller may be another thread. */
-    unsigned char *end = atomic_load_explicit(&stream->at, memory_order_acquire);
-    if (end == stream->saved)
-        return;
-    pthread_mutex_lock(&file_mutex);
-    write_chunk(stream->number - stream_first, stream->saved, (size_t)(end - stream->saved));
-    pthread_mutex_unlock(&file_mutex);
-    stream->saved = end;
+    return stream->chunk[i] + sizeof(struct trace_chunk);
 }
 
-/* By its owner, who may begin the buffer again. */
-static void save_own(struct stream *stream)
+static void begin_chunk(struct stream *stream, unsigned i)
+{
+    stream->last_chunk = i;
+    stream->chunk[i] = stream->end;
+    stream->end = operations_of(stream, i);
+}
+
+static void begin_chunks(struct stream *stream)
+{
+    stream->end = stream->bytes;
+    begin_chunk(stream, 0);
+}
+
+/* A sum is a chain of multiplications, each of which waits for the one before: four take no longer
+ * than one. */
+static void sum_side_by_side(const struct stream *stream, struct trace_chunk headers[STREAM_CHUNKS])
+{
+    _Static_assert(STREAM_CHUNKS == 4, "a variable for each");
+    const unsigned char *at[STREAM_CHUNKS];
+    uint64_t sum[STREAM_CHUNKS];
+    size_t least = SIZE_MAX;
+    for (unsigned i = 0; i < STREAM_CHUNKS; i++) {
+        at[i] = operations_of(stream, i);
+        sum[i] = trace_sum_first(headers[i].thread, headers[i].length);
+        least = min_size(least, headers[i].length);
+    }
+    least -= least % sizeof *sum;
+    uint64_t a = sum[0], b = sum[1], c = sum[2], d = sum[3];
+    for (size_t i = 0; i < least; i += sizeof *sum) {
+        a = trace_sum_word(a, at[0] + i);
+        b = trace_sum_word(b, at[1] + i);
+        c = trace_sum_word(c, at[2] + i);
+        d = trace_sum_word(d, at[3] + i);
+    }
+    sum[0] = a, sum[1] = b, sum[2] = c, sum[3] = d;
+    for (unsigned i = 0; i < STREAM_CHUNKS; i++)
+        headers[i].sum = trace_sum_rest(sum[i], at[i] + least, headers[i].length - least);
+}
+
+/* All that is in them goes to the file. */
+static void save_chunks(struct stream *stream)
+{
+    struct trace_chunk headers[STREAM_CHUNKS] = {{0}};
+    for (unsigned i = 0; i <= stream->last_chunk; i++) {
+        const unsigned char *end = i == stream->last_chunk ? stream->end : stream->chunk[i + 1];
+        headers[i] = (struct trace_chunk){TRACE_CHUNK_MAGIC, stream->number - stream_first,
+                                          (uint32_t)(end - operations_of(stream, i)), 0};
+    }
+    if (stream->last_chunk == STREAM_CHUNKS - 1) {
+        sum_side_by_side(stream, headers);
+    } else {
+        for (unsigned i = 0; i <= stream->last_chunk; i++)
+            headers[i].sum =
+                trace_sum(headers[i].thread, operations_of(stream, i), headers[i].length);
+    }
+    for (unsigned i = 0; i <= stream->last_chunk; i++)
+        memcpy(stream->chunk[i], &headers[i], sizeof headers[i]);
+    lock_file();
+    write_chunks(stream->bytes, (size_t)(stream->end - stream->bytes));
+    pthread_mutex_unlock(&file_mutex);
+    begin_chunks(stream);
+}
+
+/* The words so far become bytes. */
+static void pack(struct stream *stream)
+{
+    /* Acquire: pairs with stream_noted; the caller may be another thread. */
+    const uint32_t *end = atomic_load_explicit(&stream->at, memory_order_acquire);
+    while (stream->packed < end) {
+        if ((size_t)(stream->end - operations_of(stream, stream->last_chunk)) > CHUNK_BYTES) {
+            if (stream->last_chunk == STREAM_CHUNKS - 1)
+                save_chunks(stream);
+            else
+                begin_chunk(stream, stream->last_chunk + 1);
+        }
+        stream->packed = words_pack(stream->packed, end, &stream->end);
+    }
+}
+
+static void save(struct stream *stream)
+{
+    pack(stream);
+    if (stream->end > operations_of(stream, 0))
+        save_chunks(stream);
+}
+
+/* ---- One stream ------------------------------------------------------------------------------ */
+
+/* pack or save, by its owner, who begins the words again then. */
+static void empty_words(struct stream *stream, void (*how)(struct stream *))
 {
     bool is_shared = stream == &shared; /* its mutex is held already */
     int saved_errno = errno;
     struct quiet before = be_quiet();
     if (!is_shared)
         pthread_mutex_lock(&stream->mutex);
-    save(stream);
-    stream->saved = stream->buffer;
-    stream_wrote(stream, stream->buffer);
+    how(stream);
+    stream->packed = stream->words;
+    stream_noted(stream, stream->words);
     if (!is_shared)
         pthread_mutex_unlock(&stream->mutex);
     be_as_before(before);
@@ -223,53 +327,57 @@ static void save_own(struct stream *stream)
 
 static void reset(struct stream *stream, uint32_t number)
 {
-    stream->next_block = stream_number(number, 0);
+    stream->last_block = stream_number(number, 0) - 1;
     stream->size = stream->other_index = 0;
-    stream->number = number;
     stream->tick = 0;
-    stream->until_look = 1;
-    stream->until_tick = OPERATIONS_PER_TICK / OPERATIONS_PER_LOOK;
+    stream->number = number;
+    stream->until_tick = WORDS_PER_TICK / WORDS_PER_LOOK;
     stream->time_us = 0;
     stream->saved_us = now_us(CLOCK_MONOTONIC_COARSE) - begun_us;
     stream->is_free = false;
-    stream->saved = stream->buffer;
-    stream_wrote(stream, stream->buffer);
+    stream->look_at = stream->words;
+    stream->packed = stream->words;
+    begin_chunks(stream);
+    stream_noted(stream, stream->words);
 }
 
-cold unsigned char *stream_put_tick(struct stream *stream, uint32_t tick)
+cold uint32_t *stream_put_tick(struct stream *stream, uint32_t *at, uint64_t tick)
 {
-    unsigned char *at = atomic_load_explicit(&stream->at, memory_order_relaxed);
-    at = trace_put_field(at, TRACE_TICK, tick - stream->tick);
+    if ((tick & STREAM_ENDED) != 0)
+        return NULL;
+    at = word_put(at, TRACE_TICK, tick - stream->tick);
     stream->tick = tick;
+    stream_noted(stream, at);
     return at;
 }
 
-/* True where a tick's worth of operations is done. */
 static void advance_tick(void)
 {
     atomic_fetch_add_explicit(&stream_tick, 1, memory_order_relaxed);
 }
 
-void stream_look(struct stream *stream)
+uint32_t *stream_look(struct stream *stream)
 {
-    stream->until_look = OPERATIONS_PER_LOOK;
     uint64_t time_us = now_us(CLOCK_MONOTONIC_COARSE) - begun_us;
-    unsigned char *at = atomic_load_explicit(&stream->at, memory_order_relaxed);
-    bool is_full = (size_t)(at - stream->buffer) > STREAM_BYTES - 2 * STREAM_SLACK;
-    if (is_full || time_us - stream->saved_us > SAVE_EVERY_US) {
-        save_own(stream);
-        stream->saved_us = time_us;
-        at = stream->buffer;
+    uint32_t *at = atomic_load_explicit(&stream->at, memory_order_relaxed);
+    bool is_time = time_us - stream->saved_us > SAVE_EVERY_US;
+    if (is_time || at > stream->words + STREAM_WORDS) {
+        empty_words(stream, is_time ? save : pack);
+        at = stream->words;
     }
+    if (is_time)
+        stream->saved_us = time_us;
     if (time_us - stream->time_us >= TIME_STEP_US) {
-        at = trace_put_field(at, TRACE_TIME, time_us - stream->time_us);
+        at = word_put(at, TRACE_TIME, time_us - stream->time_us);
         stream->time_us = time_us;
-        stream_wrote(stream, at);
+        stream_noted(stream, at);
     }
     if (--stream->until_tick == 0) {
-        stream->until_tick = OPERATIONS_PER_TICK / OPERATIONS_PER_LOOK;
+        stream->until_tick = WORDS_PER_TICK / WORDS_PER_LOOK;
         advance_tick();
     }
+    stream->look_at = at + WORDS_PER_LOOK;
+    return at;
 }
 
 /* ---- All streams ----------------------------------------------------------------------------- */
@@ -315,7 +423,7 @@ struct stream *stream_join(void)
 
 void stream_leave(struct stream *stream)
 {
-    save_own(stream);
+    empty_words(stream, save);
     advance_tick();
     struct quiet before = be_quiet();
     pthread_mutex_lock(&list_mutex);
@@ -341,9 +449,8 @@ void stream_unlock_shared(void)
     be_as_before(before);
 }
 
-/* Other threads may be running. Once the state is seen by all, they enter no more; what is written
- * in the streams then holds every block that one of them gives back, whatever is saved first.
- */
+/* Other threads may be running. Once the tick is seen by all, they note no more; what is noted in
+ * the streams then holds every block that one of them gives back, whatever is saved first. */
 void streams_end(void)
 {
     streams_are_on(); /* one that has done nothing yet writes an empty trace */
@@ -355,6 +462,7 @@ void streams_end(void)
     struct quiet before = be_quiet();
     int expected = STREAMS_ON;
     atomic_compare_exchange_strong(&stream_state, &expected, STREAMS_ENDING);
+    end_noting();
     atomic_thread_fence(memory_order_seq_cst);
     pthread_mutex_lock(&shared.mutex);
     pthread_mutex_lock(&list_mutex);
@@ -366,7 +474,9 @@ void streams_end(void)
         pthread_mutex_unlock(&stream->mutex);
     }
     pthread_mutex_lock(&file_mutex);
-    write_chunk(TRACE_THREAD_END, NULL, 0);
+    const struct trace_chunk end_mark = {TRACE_CHUNK_MAGIC, TRACE_THREAD_END, 0,
+                                         trace_sum(TRACE_THREAD_END, NULL, 0)};
+    write_chunks(&end_mark, sizeof end_mark);
     atomic_store_explicit(&stream_state, STREAMS_OFF, memory_order_relaxed);
     pthread_mutex_unlock(&file_mutex);
     pthread_mutex_unlock(&list_mutex);
@@ -431,7 +541,7 @@ int streams_start(void)
     if (environ == NULL)
         return STREAMS_NOT_READY;
     struct quiet before = be_quiet();
-    recorder_self.inside = true; /* pthread_atfork may allocate */
+    recorder_self.state = RECORDER_INSIDE; /* pthread_atfork may allocate */
     pthread_mutex_lock(&list_mutex);
     const char *file = getenv("EBB_RECORD_FILE"), *first = getenv("EBB_RECORD_PROCESS");
     bool is_wanted = file != NULL && *file == '/' && strlen(file) < sizeof base_path;
@@ -450,7 +560,7 @@ int streams_start(void)
         atomic_store_explicit(&stream_state, is_wanted ? STREAMS_ON : STREAMS_OFF,
                               memory_order_release);
     pthread_mutex_unlock(&list_mutex);
-    recorder_self.inside = false;
+    recorder_self.state = RECORDER_UNSURE;
     be_as_before(before);
     return atomic_load_explicit(&stream_state, memory_order_acquire);
 }

@@ -19,7 +19,8 @@ unit_tests = \
 	tests/unit/sizeclass \
 	tests/unit/span \
 	tests/unit/takeover \
-	tests/unit/text
+	tests/unit/text \
+	tests/unit/words
 
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests) tests/unit/sanitizers.sh
@@ -122,3 +123,8 @@ tests_unit_text_SOURCES = tests/unit/text.c $(unit_support)
 tests_unit_text_CPPFLAGS = $(unit_cppflags)
 tests_unit_text_CFLAGS = $(unit_cflags)
 tests_unit_text_LDADD = $(unit_libs)
+
+tests_unit_words_SOURCES = tests/unit/words.c src/record/words.c $(unit_support)
+tests_unit_words_CPPFLAGS = $(unit_cppflags)
+tests_unit_words_CFLAGS = $(unit_cflags)
+tests_unit_words_LDADD = $(unit_libs)
