@@ -22,7 +22,7 @@ fi
 
 build() {
     need_file "/usr/lib/$program/test/test_fork1.py" "lib$program-testsuite"
-    cp "$python" "$work/"
+    copy_installed "$python" .
 }
 
 junit=$(cd "$(dirname "$0")" && pwd)/junit.py
