@@ -95,8 +95,9 @@ copy_installed() {
     local path package
     path=$(readlink -f "$(type -P "$1")")
     cp "$path" "$2/"
-    package=$(dpkg-query -S "$path" | cut -d : -f 1) || fail "$path: of no package"
-    note_version "$(dpkg-query -W -f '${Package} ${Version}\n' "$package" | head -n 1)"
+    # Known as in /bin, say, where that has become a link to /usr/bin.
+    package=$( (dpkg-query -S "$path" "${path#/usr}" || true) 2>/dev/null | sed -n '1s/:.*//p')
+    note_version "$(dpkg-query -W -f '${Package} ${Version}\n' "${package:?}" | head -n 1)"
 }
 
 note_version() {
