@@ -28,10 +28,11 @@ build() {
 junit=$(cd "$(dirname "$0")" && pwd)/junit.py
 export program junit
 
-# Each unit in a process of its own, so that a crash takes only its own with it.
+# Each unit in a process of its own, so that a crash takes only its own with it. In a virtual machine
+# test_socket's tests of VSOCK wait for ever for themselves, because the host gets what they send.
 unit() {
     rm -f "$1.xml"
-    timeout -k 5 900 "$work/$program" -m test --junit-xml "$work/$1.xml" "$1"
+    timeout -k 5 900 "$work/$program" -m test --ignore '*VSOCK*' --junit-xml "$work/$1.xml" "$1"
     env -u LD_PRELOAD python3 "$junit" "$1" "$1.xml"
 }
 
