@@ -188,8 +188,8 @@ run_tests() {
 }
 
 # watch PID  Until it ends: which processes of the program are on the library, which are not? One
-# that is seen without it once only may have been in the middle of exec. A program that is over before
-# anybody looks says it itself, in the same files.
+# that is seen without it once only may have been in the middle of exec. A program that is over
+# before anybody looks says it itself, in the same files.
 watch() {
     local process
     while alive "$1"; do

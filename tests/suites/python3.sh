@@ -28,8 +28,8 @@ build() {
 junit=$(cd "$(dirname "$0")" && pwd)/junit.py
 export program junit
 
-# Each unit in a process of its own, so that a crash takes only its own with it. In a virtual machine
-# test_socket's tests of VSOCK wait for ever for themselves, because the host gets what they send.
+# Each unit in a process of its own, so that a crash takes only its own with it. In a virtual
+# machine, test_socket's VSOCK tests wait for themselves for ever: the host gets what they send.
 unit() {
     rm -f "$1.xml"
     timeout -k 5 900 "$work/$program" -m test --ignore '*VSOCK*' --junit-xml "$work/$1.xml" "$1"
