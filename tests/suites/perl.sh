@@ -2,7 +2,7 @@
 # Perl's tests, of the core and of all modules that come with it, but for those of its source's form
 . "$(dirname "$0")/lib.sh"
 
-at_least=90000
+at_least=800000
 program='source/perl'
 
 build() {

@@ -9,7 +9,7 @@ program=${python##*/}
 units=(test_atexit test_bytes test_ctypes test_fork1 test_gc test_memoryview test_mmap test_thread
     test_threadedtempfile test_threading_local test_threadsignals test_weakref)
 if [ "$whole" = yes ]; then
-    at_least=5000
+    at_least=10000
     units+=(test_array test_asyncio test_bigmem test_buffer test_bufio test_bz2 test_cmd_line
         test_codecs test_compile test_concurrent_futures test_copy test_decimal test_deque
         test_dict test_embed test_faulthandler test_io test_json test_largefile test_list
