@@ -20,7 +20,8 @@
 #
 # In `make check` the scripts run their short subset; tests/suites/run sets EBB_SUITES_WHOLE=yes. A
 # script that is given names of units runs those alone.
-# In $EBB_BUILDDIR/suites/NAME.results stays what the tests said.
+# In $EBB_BUILDDIR/suites/NAME.results stays what the tests said, and in its file "summary" how many
+# there were.
 
 export EBB_APPS_TIME_LIMIT_S=${EBB_APPS_TIME_LIMIT_S:-10800}
 # shellcheck source=tests/apps/lib.sh
@@ -45,7 +46,7 @@ source_of() {
         >"$tmp/source.log" 2>&1 7>&- || true
     [ -e "$tmp/source/got" ] ||
         skip "no sources of $1: $(grep -m 1 '^E:' "$tmp/source.log" || true)"
-    say "sources: $1 $(<"$tmp/source/got")"
+    note_version "$1 $(<"$tmp/source/got")"
     dpkg-source --no-check --no-copy -x "$tmp/source"/*.dsc "$2"
 }
 
@@ -89,19 +90,38 @@ fetch_source_lists() {
     : >"$suites/apt/fetched"
 }
 
+# copy_installed COMMAND DIRECTORY  An installed program, to where watch() knows it.
+copy_installed() {
+    local path package
+    path=$(readlink -f "$(type -P "$1")")
+    cp "$path" "$2/"
+    # Known as in /bin, say, where that has become a link to /usr/bin.
+    package=$( (dpkg-query -S "$path" "${path#/usr}" || true) 2>/dev/null | sed -n '1s/:.*//p')
+    note_version "$(dpkg-query -W -f '${Package} ${Version}\n' "${package:?}" | head -n 1)"
+}
+
+note_version() {
+    say "tested: $1"
+    echo "$1" >>"$work.versions"
+}
+
 # --- what most scripts need to run tests and to read what they say --------------------------------
 
 workers=$processors
 export work tmp library_name
 
-# Each unit's output in one piece, in one write, because others write too.
+# Each unit's output in one piece, because others write too; by a file, because a process that a
+# unit leaves behind would hold a pipe open.
 tests() {
     [ $# -gt 0 ] || set -- "${units[@]}"
     export -f unit
     # shellcheck disable=SC2016
     run xargs -P "$workers" --process-slot-var=worker -d '\n' -n 1 bash -c '
-        said=$(unit "$1" 2>&1)
-        printf "%s\n" "=== unit $1" "$said"' unit < <(printf '%s\n' "$@")
+        said=$tmp/said-$worker
+        rm -f "$said"
+        (unit "$1") >"$said" 2>&1
+        (flock 9 && printf "=== unit %s\n" "$1" && cat "$said" && echo) 9>"$tmp/said.lock"
+        ' unit < <(printf '%s\n' "$@")
 }
 
 # TAP: by their numbers, because the descriptions may tell times and process ids.
@@ -134,7 +154,7 @@ trap 'end_all; leave' EXIT
 
 build_once() {
     [ ! -e "$work.built" ] || return 0
-    rm -rf "$work"
+    rm -rf "$work" "$work.versions"
     mkdir -p "$work"
     local started=$SECONDS status=0
     # In the background, because a shell whose status is asked for does not end at an error.
@@ -168,8 +188,8 @@ run_tests() {
 }
 
 # watch PID  Until it ends: which processes of the program are on the library, which are not? One
-# that is seen without it once only may have been in the middle of exec. A program that is over before
-# anybody looks says it itself, in the same files.
+# that is seen without it once only may have been in the middle of exec. A program that is over
+# before anybody looks says it itself, in the same files.
 watch() {
     local process
     while alive "$1"; do
@@ -190,6 +210,15 @@ watch() {
 
 count() { wc -l <"$kept/$1"; }
 
+# summarize UNITS SECONDS  The line that tests/suites/run shows: units with a test that was not
+# skipped, of all; tests passed without and with the library, at the first go; lost for good.
+summarize() {
+    local tested
+    tested=$(sed 's/:.*//' "$kept"/all-without.{passed,failed} | sort -u | wc -l)
+    printf '%s\t%s\t%s\t%s\t%s\t%s\n' "$tested of $1" "$(count all-without.passed)" \
+        "$(count all-with.passed)" "$(count lost)" "$2 s" "$(paste -sd , "$work.versions")"
+}
+
 # first_run MODE  All of the tests, or of the units that the script was given.
 first_run() {
     run_tests "$1" all ${only[@]+"${only[@]}"}
@@ -200,8 +229,9 @@ first_run() {
 
 # Those that passed without and did not with the library are run again, on both sides: what passes
 # then, or fails without the library too, is known as unsteady; what stays is the library's fault.
+# One at a time, so that they are not in each other's way.
 run_again() {
-    local round units
+    local round units workers=1
     for round in 1 2; do
         [ -s "$tmp/lost" ] || return 0
         mapfile -t units < <(sed 's/:.*//' "$tmp/lost" | sort -u)
@@ -225,6 +255,7 @@ unsteady() {
 }
 
 compare_suite() {
+    local of=${#units[@]} began=$SECONDS
     [ "${#only[@]}" -eq 0 ] || at_least=1
     rm -rf "$kept"
     mkdir "$kept"
@@ -239,6 +270,8 @@ compare_suite() {
     comm -23 "$kept/all-without.passed" "$kept/all-with.passed" >"$tmp/lost"
     run_again
     cp "$tmp/lost" "$kept/lost"
+    summarize "$of" $((SECONDS - began)) >"$kept/summary"
+    say "$((SECONDS - began)) s in all"
     if [ -s "$kept/lost" ]; then
         head -n 20 "$kept/lost" >&7
         mode=

@@ -9,7 +9,7 @@ units=(lpeg cjson filesystem)
 build() {
     need lua5.4
     need_file /usr/include/lua5.4/lua.h liblua5.4-dev
-    cp "$(type -P lua5.4)" "$work/"
+    copy_installed lua5.4 .
     source_of lua-lpeg "$work/lpeg"
     source_of lua-cjson "$work/cjson"
     source_of lua-filesystem "$work/filesystem"

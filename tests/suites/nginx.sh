@@ -9,7 +9,7 @@ units=({plain,proxied,gzip}/{0,1,100,4096,32768,200000,3000000})
 
 build() {
     need nginx ab:apache2-utils curl
-    cp "$(type -P nginx)" "$work/"
+    copy_installed nginx .
     mkdir files
     seq 600000 >numbers
     local size

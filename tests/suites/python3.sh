@@ -9,7 +9,7 @@ program=${python##*/}
 units=(test_atexit test_bytes test_ctypes test_fork1 test_gc test_memoryview test_mmap test_thread
     test_threadedtempfile test_threading_local test_threadsignals test_weakref)
 if [ "$whole" = yes ]; then
-    at_least=5000
+    at_least=10000
     units+=(test_array test_asyncio test_bigmem test_buffer test_bufio test_bz2 test_cmd_line
         test_codecs test_compile test_concurrent_futures test_copy test_decimal test_deque
         test_dict test_embed test_faulthandler test_io test_json test_largefile test_list
@@ -22,16 +22,17 @@ fi
 
 build() {
     need_file "/usr/lib/$program/test/test_fork1.py" "lib$program-testsuite"
-    cp "$python" "$work/"
+    copy_installed "$python" .
 }
 
 junit=$(cd "$(dirname "$0")" && pwd)/junit.py
 export program junit
 
-# Each unit in a process of its own, so that a crash takes only its own with it.
+# Each unit in a process of its own, so that a crash takes only its own with it. In a virtual
+# machine, test_socket's VSOCK tests wait for themselves for ever: the host gets what they send.
 unit() {
     rm -f "$1.xml"
-    timeout -k 5 900 "$work/$program" -m test --junit-xml "$work/$1.xml" "$1"
+    timeout -k 5 900 "$work/$program" -m test --ignore '*VSOCK*' --junit-xml "$work/$1.xml" "$1"
     env -u LD_PRELOAD python3 "$junit" "$1" "$1.xml"
 }
 
