@@ -51,8 +51,10 @@ _Static_assert(CACHE_BATCH <= MAILBOX_SLOTS, "a batch goes by mail when its owne
 #define LARGE_BUDGET_LEAST (512 * KiB)
 #define LARGE_BUDGET_MOST (8 * MiB)
 
-/* In place of a large block, one that is up to two classes larger serves: a quarter at most. */
+/* In place of a large block, one that is up to two classes larger serves, and by a quarter at most:
+ * the lowest classes are a page apart. */
 #define LARGER_CLASSES 2
+#define LARGER_MOST(size) ((size) / 4 * 5)
 
 /* A block in a bin keeps its span from becoming empty and from serving other classes: 2 MiB of them
  * held 10 of the 64 MiB of a server of Lua states. So an arena with so much in spans empties its
@@ -292,8 +294,10 @@ static unsigned next_small(unsigned class)
  * one; NULL when none of those bins has any. */
 static void *larger_block(struct arena *arena, unsigned class)
 {
+    size_t most = LARGER_MOST(sizeclasses[class].size);
     unsigned last = min_size(class + LARGER_CLASSES, CLASS_LAST);
-    for (unsigned larger = class + 1; is_large(class) && larger <= last; larger++)
+    for (unsigned larger = class + 1;
+         is_large(class) && larger <= last && sizeclasses[larger].size <= most; larger++)
         if (bin_count(arena, larger) != 0)
             return *--arena->cache.bins[larger].top;
     return NULL;

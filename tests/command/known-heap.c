@@ -219,6 +219,7 @@ int main(int argc, char **argv)
     hold(700, 5000, 3000);
     hold(100 * 1024, 30, 0);
     hold(5 << 20, 3, 0);
+    hold(2000, 64, 64); /* for the cache */
     if (posix_memalign(&aligned, 1 << 20, 200 * 1024) != 0)
         return 1;
     touched(aligned);

@@ -149,7 +149,7 @@ END
     expect_run 0 "${browser[@]}" --dump-dom "file://$scratch/told.html"
     local told
     told=$(grep -o 'data-told="[^"]*"' "$scratch/out")
-    expect "hover over a span" "$told" '*live, about 100 %; span of 64 KiB, blocks of 3072 bytes; live 21, in caches 0, free 0 of 21; arena of thread * known-heap; *'
+    expect "hover over a span" "$told" '*live, about 100 %; span of 128 KiB, blocks of 3072 bytes; live 42, in caches 0, free 0 of 42; arena of thread * known-heap; *'
     expect "hover over a huge block" "$told" '*live, about 100 %; huge block, 5.0 MiB*'
     expect_run 0 "${browser[@]}" --screenshot="$scratch/shot.png" "file://$scratch/map.html"
     python3 - "$scratch/shot.png" <<'END' || fail "the browser shows something else"

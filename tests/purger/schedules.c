@@ -97,13 +97,27 @@ static void period(void)
 static _Atomic bool stop;
 static pthread_barrier_t meeting;
 
+/* Bins that run dry and over by turns grow, and keep what they hold. */
+static void fill_bins(void)
+{
+    static void *blocks[1000];
+    const size_t count = sizeof blocks / sizeof *blocks;
+    for (int turn = 0; turn < 50; turn++) {
+        for (size_t i = 0; i < count; i++)
+            blocks[i] = malloc(200 + i % 40 * 100);
+        for (size_t i = 0; i < count; i++)
+            free(blocks[i]);
+    }
+}
+
 static void *fill_cache_and_stay_busy(void *unused)
 {
     static void *blocks[BUSY_BLOCKS];
     struct load own = {.bytes = 64 * MiB, .least = 200, .most = 8 * KiB};
     load_prepare(&own);
     load_rise(&own, 3);
-    load_fall(&own);
+    load_fall_but(&own, 2); /* who has much out may keep more */
+    fill_bins();
     pthread_barrier_wait(&meeting);
     while (!stop) {
         for (int i = 0; i < BUSY_BLOCKS; i++)
