@@ -57,13 +57,13 @@ _Static_assert(CACHE_BATCH <= MAILBOX_SLOTS, "a batch goes by mail when its owne
 #define LARGER_MOST(size) ((size) / 4 * 5)
 
 /* A block in a bin keeps its span from becoming empty and from serving other classes: 2 MiB of them
- * held 10 of the 64 MiB of a server of Lua states. So an arena with so much in spans empties its
+ * held 7 of the 64 MiB of a server of Lua states. So an arena with so much in spans empties its
  * bins before it makes another span, and again whenever it has grown by so much, or by this share.
  * One that shrinks and grows again by less than the other share is left alone. Blocks of more than
  * so many bytes have spans of several pages, which would be dropped and made again. */
 #define RECLAIM_LEAST (8 * MiB)
 #define RECLAIM_GROWTH (256 * KiB)
-#define RECLAIM_GROWTH_SHARE 128
+#define RECLAIM_GROWTH_SHARE 256
 #define RECLAIM_SWING_SHARE 8
 #define RECLAIM_BLOCK_MOST (4 * KiB)
 
@@ -445,12 +445,12 @@ static bool must_reclaim(struct arena *arena, unsigned class)
 
 static void reclaim(struct arena *arena, struct mistake *mistake)
 {
+    size_t bytes = arena->span_bytes; /* what goes now may come back before it grows */
+    arena->reclaim_at = bytes + max_size(bytes / RECLAIM_GROWTH_SHARE, RECLAIM_GROWTH);
     for (unsigned class = CLASS_FIRST; class <= CLASS_SMALL_LAST; class ++) {
         size_t most = sizeclasses[class].size <= RECLAIM_BLOCK_MOST ? CACHE_BATCH : 0;
         empty_bin(arena, class, &most, false, mistake);
     }
-    size_t bytes = arena->span_bytes;
-    arena->reclaim_at = bytes + max_size(bytes / RECLAIM_GROWTH_SHARE, RECLAIM_GROWTH);
 }
 
 /* Fills an empty bin to half its limit and returns one block more, the lowest. */
