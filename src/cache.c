@@ -59,8 +59,8 @@ _Static_assert(CACHE_BATCH <= MAILBOX_SLOTS, "a batch goes by mail when its owne
 /* A block in a bin keeps its span from becoming empty and from serving other classes: 2 MiB of them
  * held 7 of the 64 MiB of a server of Lua states. So an arena with so much in spans empties its
  * bins before it makes another span, and again whenever it has grown by so much, or by this share.
- * One that shrinks and grows again by less than the other share is left alone. Blocks of more than
- * so many bytes have spans of several pages, which would be dropped and made again. */
+ * One that shrinks and grows again by less than the other share is left alone. Of larger blocks a
+ * span holds few: it would be dropped and made again. */
 #define RECLAIM_LEAST (8 * MiB)
 #define RECLAIM_GROWTH (256 * KiB)
 #define RECLAIM_GROWTH_SHARE 256
