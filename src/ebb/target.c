@@ -61,7 +61,7 @@ size_t target_list(pid_t **pids)
 /* A thread of the process that maps or unmaps memory waits for the kernel while it reads there for
  * us, and the kernel lets us in again before that thread if we come at once, for up to 4 ms
  * (rwsem.c: readers may steal the lock). So all reading stops for a moment, after so long a time
- * that no thread waits for a millisecond. */
+ * that hardly any thread waits for a millisecond. */
 static void give_way(void)
 {
     static uint64_t since_us;

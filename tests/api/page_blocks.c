@@ -5,7 +5,6 @@
 #include "support.h"
 
 #include <malloc.h>
-#include <sys/resource.h>
 
 /* The library's page, and what is larger is a mapping of its own. */
 static const size_t page_size = 32 * KIB;
@@ -91,15 +90,6 @@ static void two_huge_blocks_never_share_a_page_of_the_map(void **state)
         assert_int_equal(first_bad_byte(small[i], size, i), size);
         free(small[i]);
     }
-}
-
-static void eat_everything(void)
-{
-    const size_t sizes[] = {MIB, 30000, 10000, 3000, 100};
-    child_check(setrlimit(RLIMIT_AS, &(struct rlimit){0, 0}) == 0);
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
-        while (malloc(sizes[i]) != NULL)
-            continue;
 }
 
 /* No program expects that; most of them lose the block then. */

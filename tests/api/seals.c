@@ -8,7 +8,6 @@
 
 #include <dlfcn.h>
 #include <malloc.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 
 static void (*free_sized)(void *block, size_t size);
@@ -75,15 +74,6 @@ static void every_size_is_told_exactly_after_realloc(void **state)
             free_sized(block, sizes[to]);
         }
     }
-}
-
-static void eat_everything(void)
-{
-    const size_t pieces[] = {MIB, 30000, 10000, 3000, 100};
-    child_check(setrlimit(RLIMIT_AS, &(struct rlimit){0, 0}) == 0);
-    for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++)
-        while (malloc(pieces[i]) != NULL)
-            continue;
 }
 
 /* A block that cannot be moved to a smaller place stays where it is, and is a smaller one. Of the

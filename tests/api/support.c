@@ -263,3 +263,12 @@ void assert_child_passed(const struct child_end *end)
     else if (end->status != 0)
         fail_msg("the child exited with %d: %s", WEXITSTATUS(end->status), end->words);
 }
+
+void eat_everything(void)
+{
+    const size_t sizes[] = {MIB, 30000, 10000, 3000, 100};
+    child_check(setrlimit(RLIMIT_AS, &(struct rlimit){0, 0}) == 0);
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        while (malloc(sizes[i]) != NULL)
+            continue;
+}

@@ -98,6 +98,9 @@ void run_program(struct child_end *end, char *const arguments[], char *const env
 /* Fails the test, with the words of the child, unless it exited with 0. */
 void assert_child_passed(const struct child_end *end);
 
+/* In a child: takes memory until none is to be had, and gives none of it back. */
+void eat_everything(void);
+
 #define child_check(condition)                                                                     \
     do {                                                                                           \
         if (!(condition))                                                                          \

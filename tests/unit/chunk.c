@@ -110,17 +110,6 @@ static void a_run_is_extended_only_into_free_pages(void **state)
     chunk_give(run.chunk, run.first, 8);
 }
 
-/* Whether memory can be read, found out by the kernel and not by a fault. */
-static bool is_accessible(const void *address)
-{
-    int ends[2];
-    require(pipe(ends) == 0);
-    bool readable = write(ends[1], address, 1) == 1;
-    close(ends[0]);
-    close(ends[1]);
-    return readable;
-}
-
 /* ---- Pages that cannot be touched ------------------------------------------------------------ */
 
 static bool is_free(const struct run *run)

@@ -566,17 +566,6 @@ static int no_blocks_hardened(void **state)
     return result;
 }
 
-/* Whether memory can be read, found out by the kernel and not by a fault. */
-static bool is_accessible(const void *address)
-{
-    int ends[2];
-    require(pipe(ends) == 0);
-    bool readable = write(ends[1], address, 1) == 1;
-    close(ends[0]);
-    close(ends[1]);
-    return readable;
-}
-
 static void hardened_what_is_kept_is_out_of_reach_and_not_used_again(void **state)
 {
     (void)state;

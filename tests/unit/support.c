@@ -173,3 +173,13 @@ int run_in_child(void (*function)(void *), void *argument, char *text, size_t ca
     require(waitpid(child, &status, 0) == child);
     return status;
 }
+
+bool is_accessible(const void *address)
+{
+    int ends[2];
+    require(pipe(ends) == 0);
+    bool readable = write(ends[1], address, 1) == 1;
+    close(ends[0]);
+    close(ends[1]);
+    return readable;
+}

@@ -87,6 +87,9 @@ void refuse_none(void);
 /* How many were refused since the last call of refuse. */
 size_t refused_count(void);
 
+/* Whether memory can be read, found out by the kernel and not by a fault. */
+bool is_accessible(const void *address);
+
 /* ---- A child's last words -------------------------------------------------------------------- */
 
 /* Runs function in a child process and returns its wait status; what it wrote to stderr is in text,
