@@ -262,6 +262,16 @@ bool arena_resize_large(void *block, unsigned class)
     return resized;
 }
 
+void arena_let_go(void *block)
+{
+    struct span *span = span_of(block);
+    struct arena *owner = span_owner(span); /* for good, as above */
+    lock_acquire(&owner->mutex);
+    remove_span(owner, span);
+    span_dissolve(span);
+    lock_release(&owner->mutex);
+}
+
 size_t arena_put_into(struct arena *arena, struct span *span, void *const *blocks, size_t count,
                       struct mistake *mistake)
 {

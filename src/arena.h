@@ -112,6 +112,9 @@ size_t arena_take(struct arena *arena, unsigned class, void **end, size_t wanted
  * stands; false, and nothing changed, when that cannot be. Takes its owner's mutex. */
 bool arena_resize_large(void *block, unsigned class);
 
+/* Makes a large block one that belongs to no arena (large.h). Takes its owner's mutex. */
+void arena_let_go(void *block);
+
 /* Brings back blocks that lie in one span of the arena, from the first one on; returns how many. */
 size_t arena_put_into(struct arena *arena, struct span *span, void *const *blocks, size_t count,
                       struct mistake *mistake);

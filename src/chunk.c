@@ -126,6 +126,13 @@ static bool begin_use(struct chunk *chunk, size_t first, size_t end)
 }
 
 /* Under the chunk's lock. */
+static void note_large(struct chunk *chunk, size_t first, size_t pages)
+{
+    chunk->large_pages += pages - chunk_large_pages(chunk, first);
+    atomic_store_explicit(&chunk->large[first], (uint16_t)pages, memory_order_relaxed);
+}
+
+/* Under the chunk's lock. */
 static bool take_locked(struct chunk *chunk, size_t pages, size_t alignment, bool large,
                         struct run *run)
 {
@@ -145,8 +152,7 @@ static bool take_locked(struct chunk *chunk, size_t pages, size_t alignment, boo
     run->start = chunk->base + first * PAGE_SIZE;
     run->zero = begin_use(chunk, first, first + pages);
     if (large) {
-        chunk->large[first] = (uint16_t)pages;
-        chunk->large_pages += pages;
+        note_large(chunk, first, pages);
     }
     return true;
 }
@@ -286,16 +292,23 @@ static bool extend_locked(struct chunk *chunk, size_t end, size_t more)
     return false;
 }
 
-bool chunk_extend(struct chunk *chunk, size_t first, size_t pages, size_t more)
+static bool extend(struct chunk *chunk, size_t first, size_t pages, size_t more, bool large)
 {
     size_t end = first + pages;
     lock_acquire(&chunk->lock);
     bool taken = extend_locked(chunk, end, more);
     if (taken)
         begin_use(chunk, end, end + more);
+    if (taken && large)
+        note_large(chunk, first, pages + more);
     publish_orders(chunk);
     lock_release(&chunk->lock);
     return taken;
+}
+
+bool chunk_extend(struct chunk *chunk, size_t first, size_t pages, size_t more)
+{
+    return extend(chunk, first, pages, more, false);
 }
 
 /* Sets of states. */
@@ -517,32 +530,33 @@ bool chunk_allow_all(void)
 
 /* ---- Large blocks ---------------------------------------------------------------------------- */
 
-size_t chunk_large_pages(struct chunk *chunk, size_t first)
+void chunk_make_large(struct chunk *chunk, size_t first, size_t pages)
 {
     lock_acquire(&chunk->lock);
-    size_t pages = chunk->large[first];
+    note_large(chunk, first, pages);
     lock_release(&chunk->lock);
-    return pages;
 }
 
-void chunk_set_large(struct chunk *chunk, size_t first, size_t wanted)
+bool chunk_extend_large(struct chunk *chunk, size_t first, size_t more)
 {
-    size_t pages = chunk_large_pages(chunk, first), kept = first + min_size(wanted, pages);
-    struct clean clean = purge_at_once(chunk, kept, first + pages);
+    return extend(chunk, first, chunk_large_pages(chunk, first), more, true);
+}
+
+void chunk_shorten_large(struct chunk *chunk, size_t first, size_t wanted)
+{
+    size_t end = first + chunk_large_pages(chunk, first);
+    struct clean clean = purge_at_once(chunk, first + wanted, end);
     lock_acquire(&chunk->lock);
-    chunk->large[first] = (uint16_t)wanted;
-    chunk->large_pages += wanted - pages;
-    if (kept != first + pages)
-        give_locked(chunk, kept, first + pages, clean, PAGE_YOUNG);
+    note_large(chunk, first, wanted);
+    give_locked(chunk, first + wanted, end, clean, PAGE_YOUNG);
     lock_release(&chunk->lock);
 }
 
 void chunk_detain_large(struct chunk *chunk, size_t first)
 {
+    size_t pages = chunk_large_pages(chunk, first);
     lock_acquire(&chunk->lock);
-    size_t pages = chunk->large[first];
-    chunk->large[first] = 0;
-    chunk->large_pages -= pages;
+    note_large(chunk, first, 0);
     lock_release(&chunk->lock);
     chunk_detain(chunk, first, pages);
 }

@@ -38,9 +38,10 @@ struct chunk {
     struct buddy buddy;
     uint64_t free_state[PAGE_STATES][CHUNK_PAGES / 64]; /* of free pages only */
     uint64_t forbidden[CHUNK_PAGES / 64];               /* cannot be touched: see chunk_guard */
-    uint16_t large[CHUNK_PAGES];     /* pages of the large block that begins here, or 0 */
-    struct span *spans[CHUNK_PAGES]; /* the span that each page belongs to, or NULL; written by
-                                        who holds the page, read by who holds a block in it */
+    _Atomic uint16_t large[CHUNK_PAGES]; /* pages of the large block that begins here, or 0; read by
+                                            who holds the block */
+    struct span *spans[CHUNK_PAGES];     /* the span that each page belongs to, or NULL; written by
+                                            who holds the page, read by who holds a block in it */
 };
 
 struct run {
@@ -61,12 +62,20 @@ bool chunk_take(size_t pages, size_t alignment, struct run *run);
  * which takes that, finds the pages in a list or noted. */
 bool chunk_take_large(size_t pages, size_t alignment, struct run *run);
 
-/* The length of the large block that begins at that page, or 0. */
-size_t chunk_large_pages(struct chunk *chunk, size_t first);
+/* The length of the large block that begins at that page, or 0. No lock: a handler that came upon
+ * who asks may want the chunk's. */
+static inline size_t chunk_large_pages(const struct chunk *chunk, size_t first)
+{
+    return atomic_load_explicit(&chunk->large[first], memory_order_relaxed);
+}
 
-/* Notes a new length for one, down to 0: what it has no more is given back. What it has more was
- * taken by chunk_extend. */
-void chunk_set_large(struct chunk *chunk, size_t first, size_t wanted);
+/* Notes a shorter length for one, down to 0: what it has no more is given back. */
+void chunk_shorten_large(struct chunk *chunk, size_t first, size_t wanted);
+
+/* Makes pages that were taken a large block, or one longer by the `more` pages right behind it, if
+ * they are free. */
+void chunk_make_large(struct chunk *chunk, size_t first, size_t pages);
+bool chunk_extend_large(struct chunk *chunk, size_t first, size_t more);
 
 /* Takes the `more` pages right behind a run, if they are free. */
 bool chunk_extend(struct chunk *chunk, size_t first, size_t pages, size_t more);
@@ -170,7 +179,7 @@ static inline void chunk_add(const struct chunk *chunk, struct chunk_totals *tot
     totals->lazy_bytes += chunk_count_state(chunk, PAGE_LAZY) * PAGE_SIZE;
     totals->large_bytes += chunk->large_pages * PAGE_SIZE;
     for (size_t page = 0; page < CHUNK_PAGES; page++)
-        totals->large_blocks += chunk->large[page] != 0;
+        totals->large_blocks += chunk_large_pages(chunk, page) != 0;
 }
 
 /* Pages that were used at some time and are still mapped, now and at the most. */

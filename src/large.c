@@ -34,18 +34,18 @@ bool large_free(void *block)
     if (options.harden == HARDEN_ON)
         chunk_detain_large(pagemap_chunk(block), chunk_page(block));
     else
-        chunk_set_large(pagemap_chunk(block), chunk_page(block), 0);
+        chunk_shorten_large(pagemap_chunk(block), chunk_page(block), 0);
     return true;
 }
 
 bool large_resize(void *block, size_t size)
 {
     struct chunk *chunk = pagemap_chunk(block);
-    size_t first = chunk_page(block), wanted = pages_for(size);
-    size_t pages = large_size(block) / PAGE_SIZE;
-    if (wanted > pages &&
-        (first + wanted > CHUNK_PAGES || !chunk_extend(chunk, first, pages, wanted - pages)))
-        return false;
-    chunk_set_large(chunk, first, wanted);
+    size_t first = chunk_page(block), pages = chunk_large_pages(chunk, first);
+    size_t wanted = pages_for(size);
+    if (wanted > pages)
+        return chunk_extend_large(chunk, first, wanted - pages);
+    if (wanted < pages)
+        chunk_shorten_large(chunk, first, wanted);
     return true;
 }

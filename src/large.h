@@ -1,6 +1,7 @@
-/* large.h: blocks that are aligned to more than a page: runs of pages, straight from a chunk. The
- * chunk notes the length at the first page; the page map marks the first page only, so that a
- * pointer to anywhere else reads as not ours. (Others of up to 4 MiB are spans of one block.)
+/* large.h: blocks that are aligned to more than a page, or that grew by realloc to more than 4 MiB
+ * where they stood: runs of pages, straight from a chunk. The chunk notes the length at the first
+ * page; the page map marks the first page only, so that a pointer to anywhere else reads as not
+ * ours. (Others of up to 4 MiB are spans of one block.)
  */
 #ifndef EBB_LARGE_H
 #define EBB_LARGE_H
@@ -18,7 +19,8 @@ bool large_free(void *block);
 /* Bytes of the block, or 0 when it is none. */
 size_t large_size(const void *block);
 
-/* Makes the block size bytes where it stands; false, and nothing changed, when that cannot be. */
+/* Makes the block size bytes (up to a chunk's) where it stands; false, and nothing changed, when
+ * that cannot be. */
 bool large_resize(void *block, size_t size);
 
 #endif

@@ -362,10 +362,13 @@ static void *resize_pages(void *pointer, size_t size)
     unsigned class = pagemap_class(pointer);
     void *block = NULL;
     bool entered = lone_enter();
-    bool to_large = size > SMALL_MAX && size <= LARGE_MAX;
-    if (class == CLASS_LARGE && to_large)
+    if (class <= CLASS_LAST && size > LARGE_MAX && size <= CHUNK_SIZE) {
+        arena_let_go(pointer);
+        class = CLASS_LARGE;
+    }
+    if (class == CLASS_LARGE && size > SMALL_MAX && size <= CHUNK_SIZE)
         block = large_resize(pointer, size) ? pointer : NULL;
-    else if (class <= CLASS_LAST && to_large)
+    else if (class <= CLASS_LAST && size > SMALL_MAX && size <= LARGE_MAX)
         block = arena_resize_large(pointer, sizeclass_of(size)) ? pointer : NULL;
     else if (class == CLASS_HUGE && size > LARGE_MAX && size <= SIZE_MOST)
         block = huge_resize(pointer, size);
@@ -515,7 +518,11 @@ static cold size_t usable_size_slow(void *pointer)
 
 EXPORT size_t API(malloc_usable_size)(void *pointer)
 {
-    size_t size = small_size(pointer);
+    unsigned class = pagemap_class(pointer);
+    bool has_class = class <= CLASS_SMALL_LAST ||
+                     (class <= CLASS_LAST && ((uintptr_t)pointer & (PAGE_SIZE - 1)) == 0);
+    /* Whether a large one lies free in a bin is not asked: that took three times as long. */
+    size_t size = likely(has_class) ? sizeclasses[class].size : 0;
     return likely(size != 0) && likely(options.harden == HARDEN_OFF) ? size
                                                                      : usable_size_slow(pointer);
 }

@@ -121,8 +121,7 @@ void span_destroy(struct span *span, bool rested, struct span **record)
 bool span_resize(struct span *span, unsigned class)
 {
     size_t first = chunk_page(span->base), pages = span->pages, wanted = sizeclasses[class].pages;
-    if (wanted > pages &&
-        (first + wanted > CHUNK_PAGES || !chunk_extend(span->chunk, first, pages, wanted - pages)))
+    if (wanted > pages && !chunk_extend(span->chunk, first, pages, wanted - pages))
         return false;
     span->class = (uint8_t) class;
     span->pages = (uint8_t)wanted;
@@ -130,6 +129,17 @@ bool span_resize(struct span *span, unsigned class)
     if (wanted < pages)
         chunk_give(span->chunk, first + wanted, pages - wanted);
     return true;
+}
+
+void span_dissolve(struct span *span)
+{
+    size_t first = chunk_page(span->base);
+    chunk_make_large(span->chunk, first, span->pages);
+    span->chunk->spans[first] = NULL;
+    pagemap_set(span->base, 1, CLASS_LARGE);
+    if (span->guard != 0)
+        chunk_allow(span->chunk, first + span->guard, 1);
+    span_drop_record(span);
 }
 
 /* Where the whole OS pages of a span begin and how many there are; none where one is larger than

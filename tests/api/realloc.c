@@ -145,6 +145,33 @@ static void growing_byte_by_byte_keeps_the_data(void **state)
     free(block);
 }
 
+/* By steps that a neighbour is not in the way of, most of the time: in place, beyond the size from
+ * which on malloc makes mappings, beyond a chunk, and back. */
+static void a_large_block_grows_to_a_huge_one_and_shrinks_again(void **state)
+{
+    (void)state;
+    const size_t step = 700 * 1024, most = 64 * step;
+    size_t stayed = 0;
+    char *block = NULL;
+    for (size_t size = step; size <= most; size += step) {
+        uintptr_t before = (uintptr_t)block;
+        block = realloc(block, size);
+        assert_non_null(block);
+        assert_true(malloc_usable_size(block) >= size);
+        stayed += (uintptr_t)block == before;
+        assert_int_equal(first_bad_byte(block, size - step, 1), size - step);
+        fill(block, size, 1);
+    }
+    assert_true(stayed > 16);
+    for (size_t size = most; size > 0; size -= step) {
+        block = realloc(block, size);
+        assert_non_null(block);
+        assert_true(malloc_usable_size(block) >= size);
+        assert_int_equal(first_bad_byte(block, size, 1), size);
+    }
+    free(block);
+}
+
 static void an_aligned_block_can_be_resized(void **state)
 {
     (void)state;
@@ -289,6 +316,7 @@ int main(void)
         cmocka_unit_test(data_is_kept_between_all_small_sizes),
         cmocka_unit_test(a_block_resized_many_times_keeps_its_data_and_its_neighbours),
         cmocka_unit_test(growing_byte_by_byte_keeps_the_data),
+        cmocka_unit_test(a_large_block_grows_to_a_huge_one_and_shrinks_again),
         cmocka_unit_test(an_aligned_block_can_be_resized),
         cmocka_unit_test(shrinking_gives_up_the_rest),
         cmocka_unit_test(a_failed_realloc_leaves_the_old_block_intact),

@@ -93,6 +93,26 @@ static void a_block_grows_where_it_stands_when_there_is_room(void **state)
     assert_true(large_free(block));
 }
 
+static void a_block_grows_to_the_end_of_its_chunk(void **state)
+{
+    (void)state;
+    char *block = take(PAGE_SIZE);
+    size_t rest = CHUNK_SIZE - chunk_page(block) * PAGE_SIZE;
+    assert_true(rest > LARGE_MAX);
+    pattern_write(block, PAGE_SIZE, 3);
+    for (size_t size = 2 * PAGE_SIZE; size < rest; size += min_size(size, LARGE_MAX)) {
+        assert_true(large_resize(block, size));
+        assert_true(pattern_holds(block, PAGE_SIZE, 3));
+        block[size - 1] = 1;
+    }
+    assert_true(large_resize(block, rest));
+    assert_false(large_resize(block, rest + 1));
+    assert_int_equal(large_size(block), rest);
+    assert_int_equal(chunk_totals().large_bytes, rest);
+    memset(block, 1, rest);
+    assert_true(large_free(block));
+}
+
 static void a_block_at_the_end_of_its_chunk_does_not_grow(void **state)
 {
     (void)state;
@@ -194,6 +214,7 @@ int main(void)
         TEST(blocks_stand_at_the_alignment_that_is_asked_for),
         TEST(only_the_start_of_a_live_block_is_one),
         TEST(a_block_grows_where_it_stands_when_there_is_room),
+        TEST(a_block_grows_to_the_end_of_its_chunk),
         TEST(a_block_at_the_end_of_its_chunk_does_not_grow),
         TEST(a_block_that_shrinks_gives_its_tail_back),
         TEST(zero_is_told_truly),
