@@ -552,6 +552,15 @@ void chunk_shorten_large(struct chunk *chunk, size_t first, size_t wanted)
     lock_release(&chunk->lock);
 }
 
+void chunk_vacate_large(struct chunk *chunk, size_t first)
+{
+    size_t end = first + chunk_large_pages(chunk, first);
+    lock_acquire(&chunk->lock);
+    note_large(chunk, first, 0);
+    give_locked(chunk, first, end, (struct clean){first, end}, PAGE_YOUNG);
+    lock_release(&chunk->lock);
+}
+
 void chunk_detain_large(struct chunk *chunk, size_t first)
 {
     size_t pages = chunk_large_pages(chunk, first);

@@ -72,6 +72,9 @@ static inline size_t chunk_large_pages(const struct chunk *chunk, size_t first)
 /* Notes a shorter length for one, down to 0: what it has no more is given back. */
 void chunk_shorten_large(struct chunk *chunk, size_t first, size_t wanted);
 
+/* Gives the pages of one back that read as zero. */
+void chunk_vacate_large(struct chunk *chunk, size_t first);
+
 /* Makes pages that were taken a large block, or one longer by the `more` pages right behind it, if
  * they are free. */
 void chunk_make_large(struct chunk *chunk, size_t first, size_t pages);

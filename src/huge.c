@@ -1,23 +1,31 @@
 #include "huge.h"
 
+#include <string.h>
+
 #include "lock.h"
 #include "lone.h"
 #include "meta.h"
 #include "options.h"
 #include "os.h"
 #include "pagemap.h"
+#include "pieces.h"
 #include "purge.h"
 
 /* What is kept of freed blocks, in bytes in all. */
 #define KEEP_MOST (64 * MiB)
 
-/* Neighbours freed within so many milliseconds become one piece. */
-#define JOIN_MS 16
+/* How many pieces may become one block, and how large they must be: moving one takes a system call,
+ * some 15 ns an OS page, and a mapping as long as it lives. */
+#define GATHER_MOST 16
+#define GATHER_LEAST ((size_t)128 * KiB)
 
 struct huge_lists huge_lists;
 
 /* Bytes of kept and leaving for those who look without the lock. */
 static _Atomic size_t kept_bytes;
+
+/* How often the lists of the page map have changed, and one more while they do. */
+static _Atomic uint32_t changes;
 
 /* In the hardened mode what is kept cannot be touched, and is not used again before it is unmapped:
  * who writes to it after free is stopped (harden.h). */
@@ -26,246 +34,112 @@ static bool is_kept_for_use(void)
     return options.harden == HARDEN_OFF;
 }
 
-/* ---- Under the lock -------------------------------------------------------------------------- */
+static void lock_lists(void)
+{
+    lock_acquire(&huge_lists.lock);
+}
 
-static void note_bytes(void)
+static void unlock_lists(void)
 {
     size_t kept = huge_lists.kept.bytes + huge_lists.leaving.bytes;
     huge_lists.peak_bytes = max_size(huge_lists.peak_bytes, huge_lists.live.bytes + kept);
     atomic_store_explicit(&kept_bytes, kept, memory_order_relaxed);
+    lock_release(&huge_lists.lock);
 }
 
-/* Behind a member of the list, or, behind NULL, at the front. */
-static void list_add_behind(struct huge_list *list, struct huge *before, struct huge *block)
+/* ---- The page map's lists, by who holds the block or the lock -------------------------------- */
+
+static struct huge *next_here(const struct huge *block)
 {
-    struct huge *after = before != NULL ? before->next : list->first;
-    block->previous = before;
-    block->next = after;
-    if (before != NULL)
-        before->next = block;
-    else
-        list->first = block;
-    if (after != NULL)
-        after->previous = block;
-    list->count++;
-    list->bytes += block->size;
-    note_bytes();
+    return atomic_load_explicit(&block->next_here, memory_order_acquire);
 }
 
-static void list_remove(struct huge_list *list, struct huge *block)
-{
-    if (block->previous != NULL)
-        block->previous->next = block->next;
-    else
-        list->first = block->next;
-    if (block->next != NULL)
-        block->next->previous = block->previous;
-    list->count--;
-    list->bytes -= block->size;
-    note_bytes();
-}
-
-static void put_record(struct huge *block)
-{
-    block->next = huge_lists.unused;
-    huge_lists.unused = block;
-}
-
-/* NULL when there is none. */
-static struct huge *take_record(void)
-{
-    struct huge *block = huge_lists.unused;
-    if (block != NULL)
-        huge_lists.unused = block->next;
-    return block;
-}
-
-static bool stand_together(const struct huge *first, const struct huge *second)
-{
-    return second != NULL && first->start + first->size == second->start;
-}
-
-static uint64_t ms_apart(uint64_t one, uint64_t other)
-{
-    return one > other ? one - other : other - one;
-}
-
-/* Makes one piece of two members of the list. It is as old as the older, so that what is used does
- * not keep its neighbour from growing old. */
-static void join(struct huge_list *list, struct huge *first, struct huge *second)
-{
-    if (!stand_together(first, second) || first->mapping != second->mapping ||
-        ms_apart(first->freed_ms, second->freed_ms) > JOIN_MS)
-        return;
-    list_remove(list, second);
-    first->size += second->size;
-    list->bytes += second->size;
-    if (second->freed_ms < first->freed_ms)
-        first->freed_ms = second->freed_ms;
-    put_record(second);
-    note_bytes();
-}
-
-/* By address. */
-static void list_insert(struct huge_list *list, struct huge *block)
-{
-    struct huge *before = NULL;
-    for (struct huge *look = list->first; look != NULL && look->start < block->start;
-         look = look->next)
-        before = look;
-    list_add_behind(list, before, block);
-    join(list, block, block->next);
-    if (before != NULL)
-        join(list, before, block);
-}
-
-/* Makes a block, which is in no list, longer by the piece that stands behind it. */
-static void swallow(struct huge_list *list, struct huge *block, struct huge *piece)
-{
-    list_remove(list, piece);
-    block->size += piece->size;
-    block->freed_ms = piece->freed_ms;
-    if (piece->mapping != block->mapping)
-        block->mapping = 0;
-    put_record(piece);
-}
-
-/* Cuts off what a block, which is in no list, has beyond size. NULL for want of a record, and then
- * the block stays as long as it is. */
-static struct huge *cut(struct huge *block, size_t size, uint64_t mapping)
-{
-    struct huge *rest = take_record();
-    if (rest == NULL)
-        return NULL;
-    rest->start = block->start + size;
-    rest->size = block->size - size;
-    rest->mapping = mapping;
-    rest->freed_ms = block->freed_ms;
-    block->size = size;
-    return rest;
-}
-
-/* Bytes of the pieces that stand side by side from this one on, at least `enough` if there are. */
-static size_t bytes_from(const struct huge *piece, size_t enough)
-{
-    size_t bytes = piece->size;
-    for (; bytes < enough && stand_together(piece, piece->next); piece = piece->next)
-        bytes += piece->next->size;
-    return bytes;
-}
-
-/* Makes a block, which is in no list, at least size bytes long by pieces of the list from `piece`
- * on, which stand behind it and suffice. What it then has too much goes back. */
-static void grow_into(struct huge_list *list, struct huge *block, struct huge *piece, size_t size)
-{
-    uint64_t last = block->mapping;
-    for (struct huge *next; block->size < size; piece = next) {
-        next = piece->next;
-        last = piece->mapping;
-        swallow(list, block, piece);
-    }
-    struct huge *rest = block->size > size ? cut(block, size, last) : NULL;
-    if (rest != NULL)
-        list_insert(list, rest);
-}
-
+/* NULL also when others changed the list meanwhile. Only the record of a live block has its start
+ * as `entered`: what is found is found. */
 static struct huge *find(const void *start)
 {
     struct huge *block = pagemap_huge(start);
-    while (block != NULL && block->start != start)
-        block = block->next_here;
+    while (block != NULL && atomic_load_explicit(&block->entered, memory_order_relaxed) != start)
+        block = next_here(block);
     return block;
+}
+
+static void count_change(void)
+{
+    atomic_store_explicit(&changes, atomic_load_explicit(&changes, memory_order_relaxed) + 1,
+                          memory_order_release);
 }
 
 /* The page map's leaves exist by now. */
 static void enter(struct huge *block)
 {
-    block->next_here = pagemap_huge(block->start);
+    count_change();
+    atomic_thread_fence(memory_order_release); /* the change is told before it begins */
+    atomic_store_explicit(&block->next_here, pagemap_huge(block->start), memory_order_release);
+    atomic_store_explicit(&block->entered, block->start, memory_order_relaxed);
     pagemap_set_huge(block->start, block);
+    count_change();
     pagemap_set(block->start, 1, CLASS_HUGE);
-    list_add_behind(&huge_lists.live, NULL, block);
+    pieces_add(&huge_lists.live, block);
 }
 
 static void leave(struct huge *block)
 {
-    struct huge *first = pagemap_huge(block->start);
-    if (first == block) {
-        pagemap_set_huge(block->start, block->next_here);
+    struct huge *before = pagemap_huge(block->start);
+    count_change();
+    atomic_thread_fence(memory_order_release);
+    if (before == block) {
+        pagemap_set_huge(block->start, next_here(block));
     } else {
-        while (first->next_here != block)
-            first = first->next_here;
-        first->next_here = block->next_here;
+        while (next_here(before) != block)
+            before = next_here(before);
+        atomic_store_explicit(&before->next_here, next_here(block), memory_order_release);
     }
+    atomic_store_explicit(&block->entered, NULL, memory_order_relaxed);
+    count_change();
     pagemap_set(block->start, 1, CLASS_NONE);
-    list_remove(&huge_lists.live, block);
+    pieces_remove(&huge_lists.live, block);
 }
 
-/* A block of the pieces that fit best; NULL when none do. */
-static struct huge *take_fitting(struct huge_list *list, size_t size, size_t alignment)
-{
-    struct huge *best = NULL;
-    size_t best_bytes = SIZE_MAX;
-    for (struct huge *piece = list->first; piece != NULL && best_bytes != size;
-         piece = piece->next) {
-        size_t bytes = bytes_from(piece, size);
-        if (bytes < size || bytes >= best_bytes || ((uintptr_t)piece->start & (alignment - 1)) != 0)
-            continue;
-        best = piece;
-        best_bytes = bytes;
-    }
-    if (best != NULL) {
-        struct huge *next = best->next;
-        list_remove(list, best);
-        grow_into(list, best, next, size);
-    }
-    return best;
-}
+/* ---- Under the lock -------------------------------------------------------------------------- */
 
 /* What could not be unmapped. Without memory it is for use; with it, it is to be tried again. */
 static void keep_refused(struct huge *block, bool is_empty)
 {
     is_empty = is_empty && (is_kept_for_use() || os_commit(block->start, block->size));
     block->freed_ms = os_now_ms();
-    list_insert(is_empty ? &huge_lists.empty : &huge_lists.kept, block);
+    pieces_insert(is_empty ? &huge_lists.empty : &huge_lists.kept, block);
 }
 
-/* The largest piece that the kernel can make longer: what is resident of it saves as much. */
-static struct huge *take_largest(void)
+/* Takes a freed block, or a part of one, into those kept, as far as there is room. Returns what is
+ * to be unmapped, or NULL. */
+static struct huge *keep(struct huge *block)
 {
-    struct huge *best = NULL;
-    for (struct huge *block = huge_lists.kept.first; block != NULL; block = block->next)
-        if (block->mapping != 0 && (best == NULL || block->size > best->size))
-            best = block;
-    if (best != NULL)
-        list_remove(&huge_lists.kept, best);
-    return best;
-}
-
-/* Takes a freed block, or a part of one, into those kept; false when it is to be unmapped. */
-static bool keep(struct huge *block)
-{
-    if (options.schedule == SCHEDULE_IMMEDIATE ||
-        block->size > KEEP_MOST - min_size(huge_lists.kept.bytes, KEEP_MOST))
-        return false;
-    list_insert(&huge_lists.kept, block);
-    return true;
+    size_t room = options.schedule == SCHEDULE_IMMEDIATE
+                      ? 0
+                      : KEEP_MOST - min_size(huge_lists.kept.bytes, KEEP_MOST);
+    struct huge *rest = NULL;
+    if (block->size > room && (room < GATHER_LEAST || (rest = pieces_cut(block, room)) == NULL))
+        return block;
+    pieces_insert(&huge_lists.kept, block);
+    return rest;
 }
 
 /* ---- Without the lock ------------------------------------------------------------------------ */
 
 static void drop_record(struct huge *block)
 {
-    lock_acquire(&huge_lists.lock);
-    put_record(block);
-    lock_release(&huge_lists.lock);
+    lock_lists();
+    pieces_drop(block);
+    unlock_lists();
 }
 
 /* NULL when there is no memory. */
 static struct huge *new_record(void)
 {
-    lock_acquire(&huge_lists.lock);
-    struct huge *block = take_record();
-    lock_release(&huge_lists.lock);
+    lock_lists();
+    struct huge *block = pieces_take_record();
+    unlock_lists();
     return block != NULL ? block : meta_alloc(sizeof *block);
 }
 
@@ -306,9 +180,9 @@ static void let_go(struct huge *block)
         return;
     }
     bool is_empty = os_purge(block->start, block->size);
-    lock_acquire(&huge_lists.lock);
+    lock_lists();
     keep_refused(block, is_empty);
-    lock_release(&huge_lists.lock);
+    unlock_lists();
 }
 
 static void note_growth(size_t bytes)
@@ -326,10 +200,12 @@ static size_t whole_size(size_t size)
 
 /* Makes a mapping longer where it stands. What begins in the new part one day needs a leaf of the
  * page map, too. */
-static bool resize_in_place(const struct huge *block, size_t size)
+static bool resize_in_place(struct huge *block, size_t size)
 {
-    return pagemap_prepare(block->start + block->size, size - block->size) &&
-           os_resize(block->start, block->size, size);
+    const struct huge *last = pieces_last(block);
+    size_t more = size - block->size, own = pieces_own(last);
+    return pagemap_prepare(block->start + block->size, more) &&
+           os_resize(last->start, own, own + more);
 }
 
 /* Makes a piece in no list longer, wherever it then is. False when refused, and then nothing has
@@ -343,31 +219,72 @@ static bool lengthen(struct huge *block, size_t size)
         block->start = target;
         block->mapping = next_mapping();
     }
-    note_growth(size - block->size);
     block->size = size;
     return true;
+}
+
+/* Makes the pieces of a row stand side by side, and the last of them as long as size wants. False
+ * when refused: those that were moved stay where they are then, and addresses may be lost, as
+ * above. */
+static bool assemble(struct huge *row, size_t size)
+{
+    char *target = map(size, os_page_size);
+    size_t left = size;
+    for (struct huge *piece = row; piece != NULL && target != NULL; piece = piece->behind) {
+        size_t wanted = piece->behind != NULL ? piece->size : left;
+        left -= wanted;
+        if (os_move(piece->start, piece->size, target, wanted)) {
+            piece->start = target;
+            piece->size = wanted;
+            piece->mapping = next_mapping();
+            target += wanted;
+        } else {
+            if (left != 0)
+                os_unmap(target + wanted, left);
+            target = NULL;
+        }
+    }
+    if (target != NULL)
+        row->size = size;
+    return target != NULL;
+}
+
+/* Of what was kept, wherever it is: a row that pieces_gather gave. NULL when refused. */
+static struct huge *use_gathered(struct huge *row, size_t size)
+{
+    size_t bytes = 0;
+    for (struct huge *piece = row; piece != NULL; piece = piece->behind)
+        bytes += piece->size;
+    size = max_size(size, bytes);
+    if (row->behind == NULL ? lengthen(row, size) : assemble(row, size)) {
+        note_growth(size - bytes);
+        return row;
+    }
+    lock_lists();
+    for (struct huge *piece = row, *behind; piece != NULL; piece = behind) {
+        behind = piece->behind;
+        piece->behind = NULL;
+        pieces_insert(&huge_lists.kept, piece);
+    }
+    unlock_lists();
+    return NULL;
 }
 
 /* Of what was kept; NULL when there is nothing to be had. */
 static struct huge *reuse(size_t size, size_t alignment)
 {
-    lock_acquire(&huge_lists.lock);
-    struct huge *block = is_kept_for_use() ? take_fitting(&huge_lists.kept, size, alignment) : NULL;
+    struct huge *row = NULL;
+    lock_lists();
+    struct huge *block =
+        is_kept_for_use() ? pieces_take_fitting(&huge_lists.kept, size, alignment) : NULL;
     if (block == NULL) {
-        block = take_fitting(&huge_lists.empty, size, alignment);
+        block = pieces_take_fitting(&huge_lists.empty, size, alignment);
         purge_note_use(block != NULL ? size : 0);
     }
-    bool too_short = block == NULL && alignment <= os_page_size && is_kept_for_use();
-    if (too_short)
-        block = take_largest();
-    lock_release(&huge_lists.lock);
-    if (block != NULL && too_short && !lengthen(block, size)) {
-        lock_acquire(&huge_lists.lock);
-        list_insert(&huge_lists.kept, block);
-        lock_release(&huge_lists.lock);
-        return NULL;
-    }
-    return block;
+    if (block == NULL && alignment <= os_page_size && is_kept_for_use())
+        row = pieces_gather(&huge_lists.kept, size, GATHER_LEAST, GATHER_MOST);
+    unlock_lists();
+    return row != NULL ? use_gathered(row, size) : block;
 }
 
 void *huge_alloc(size_t size, size_t alignment, bool *zero)
@@ -388,56 +305,60 @@ void *huge_alloc(size_t size, size_t alignment, bool *zero)
         block->mapping = next_mapping();
         note_growth(size);
     }
-    lock_acquire(&huge_lists.lock);
+    lock_lists();
     enter(block);
-    lock_release(&huge_lists.lock);
+    unlock_lists();
     return block->start;
-}
-
-/* Takes a freed block that is in no list into those kept, out of everybody's reach. */
-static bool detain(struct huge *block)
-{
-    if (!os_forbid_mapping(block->start, block->size))
-        return false;
-    lock_acquire(&huge_lists.lock);
-    bool kept = keep(block);
-    lock_release(&huge_lists.lock);
-    return kept;
 }
 
 bool huge_free(void *start)
 {
     uint64_t now = os_now_ms();
-    lock_acquire(&huge_lists.lock);
-    struct huge *block = find(start);
-    bool kept = false;
+    provide_record();
+    lock_lists();
+    struct huge *block = find(start), *rest = block;
     if (block != NULL) {
         leave(block);
         block->freed_ms = now;
-        kept = is_kept_for_use() && keep(block);
+        rest = is_kept_for_use() ? keep(block) : block;
     }
-    lock_release(&huge_lists.lock);
-    if (block != NULL && !kept && (is_kept_for_use() || !detain(block)))
-        let_go(block);
+    unlock_lists();
+    if (rest != NULL && !is_kept_for_use() && os_forbid_mapping(rest->start, rest->size)) {
+        lock_lists();
+        rest = keep(rest);
+        unlock_lists();
+    }
+    if (rest != NULL)
+        let_go(rest);
     return block != NULL;
 }
 
 size_t huge_size(const void *start)
 {
-    lock_acquire(&huge_lists.lock);
-    const struct huge *block = find(start);
-    size_t size = block != NULL ? block->size : 0;
-    lock_release(&huge_lists.lock);
-    return size;
+    for (unsigned look = 1;; look++) {
+        uint32_t before = atomic_load_explicit(&changes, memory_order_acquire);
+        const struct huge *block = find(start);
+        if (likely(block != NULL))
+            return block->size;
+        atomic_thread_fence(memory_order_acquire);
+        if (before % 2 == 0 && atomic_load_explicit(&changes, memory_order_relaxed) == before)
+            return 0;
+        /* Others come and go in this list. */
+        lock_pause();
+        lock_give_way(look % LOCK_LOOKS == 0);
+    }
 }
 
+/* Of a live block whose last piece has become longer. */
 static void set_size(struct huge *block, size_t size)
 {
-    lock_acquire(&huge_lists.lock);
+    lock_lists();
+    struct huge *last = pieces_last(block);
+    if (last != block)
+        last->size += size - block->size;
     huge_lists.live.bytes += size - block->size;
     block->size = size;
-    note_bytes();
-    lock_release(&huge_lists.lock);
+    unlock_lists();
 }
 
 /* Moves a block to a mapping of its new size. All that can be refused comes before anything is
@@ -447,18 +368,18 @@ static void *move(struct huge *block, size_t size)
     char *target = map(size, os_page_size);
     if (target == NULL)
         return NULL;
-    lock_acquire(&huge_lists.lock);
+    lock_lists();
     leave(block);
-    lock_release(&huge_lists.lock);
+    unlock_lists();
     bool moved = os_move(block->start, block->size, target, size);
     if (moved) {
         block->start = target;
         block->size = size;
         block->mapping = next_mapping();
     } /* else target's addresses are lost, as above */
-    lock_acquire(&huge_lists.lock);
+    lock_lists();
     enter(block);
-    lock_release(&huge_lists.lock);
+    unlock_lists();
     return moved ? target : NULL;
 }
 
@@ -466,58 +387,74 @@ static void *move(struct huge *block, size_t size)
  * NULL. */
 static struct huge *shorten(struct huge *block, size_t size)
 {
-    struct huge *rest = block->size > size ? cut(block, size, block->mapping) : NULL;
+    struct huge *rest = block->size > size ? pieces_cut(block, size) : NULL;
     if (rest == NULL)
         return NULL;
     huge_lists.live.bytes -= rest->size;
     rest->freed_ms = os_now_ms();
-    return is_kept_for_use() && keep(rest) ? NULL : rest;
+    return is_kept_for_use() ? keep(rest) : rest;
 }
 
 /* Under the lock: lets a live block grow where it stands by what is kept behind it; false when that
  * does not suffice. */
 static bool grow_in_place(struct huge *block, size_t size)
 {
-    struct huge *piece = huge_lists.kept.first;
-    while (piece != NULL && piece->start < block->start)
-        piece = piece->next;
-    if (!is_kept_for_use() || !stand_together(block, piece) ||
-        bytes_from(piece, size - block->size) < size - block->size)
-        return false;
     size_t before = block->size;
-    grow_into(&huge_lists.kept, block, piece, size);
+    bool grown = is_kept_for_use() && pieces_grow(&huge_lists.kept, block, size);
     huge_lists.live.bytes += block->size - before;
-    note_bytes();
-    return true;
+    return grown;
 }
 
 void *huge_resize(void *start, size_t size)
 {
     size = whole_size(size);
     provide_record();
-    lock_acquire(&huge_lists.lock);
+    lock_lists();
     struct huge *block = find(start), *rest = NULL;
     bool done = block != NULL;
     if (block != NULL && size <= block->size)
         rest = shorten(block, size);
     else if (block != NULL)
         done = grow_in_place(block, size);
-    lock_release(&huge_lists.lock);
+    unlock_lists();
     if (rest != NULL)
         let_go(rest);
     if (done)
         return start;
-    if (block == NULL || block->mapping == 0)
+    if (block == NULL)
         return NULL;
     size_t before = block->size;
     void *grown = start;
     if (resize_in_place(block, size))
         set_size(block, size);
     else
-        grown = move(block, size);
+        grown = block->behind == NULL ? move(block, size) : NULL;
     if (grown != NULL)
         note_growth(size - before);
     return grown;
+}
+
+void *huge_move_in(char *start, size_t bytes, size_t size)
+{
+    struct huge *block = new_record();
+    if (block == NULL)
+        return NULL;
+    *block = (struct huge){.start = os_move_out(start, bytes), .size = bytes};
+    if (block->start == NULL) {
+        drop_record(block);
+        return NULL;
+    }
+    block->mapping = next_mapping();
+    if (!pagemap_prepare(block->start, bytes) || !lengthen(block, whole_size(size))) {
+        memcpy(start, block->start, bytes);
+        let_go(block);
+        return NULL;
+    }
+    note_growth(block->size - bytes);
+    lock_lists();
+    enter(block);
+    unlock_lists();
+    return block->start;
 }
 
 static bool list_contains(const struct huge_list *list, const char *address)
@@ -530,9 +467,9 @@ static bool list_contains(const struct huge_list *list, const char *address)
 
 bool huge_contains(const void *address)
 {
-    lock_acquire(&huge_lists.lock);
+    lock_lists();
     bool inside = list_contains(&huge_lists.live, address);
-    lock_release(&huge_lists.lock);
+    unlock_lists();
     return inside;
 }
 
@@ -544,31 +481,31 @@ static void move_to_leaving(struct huge_list *list, uint64_t age_ms)
         next = block->next;
         if (block->freed_ms + age_ms > now)
             continue;
-        list_remove(list, block);
-        list_add_behind(&huge_lists.leaving, NULL, block);
+        pieces_remove(list, block);
+        pieces_add(&huge_lists.leaving, block);
     }
 }
 
 static void choose_leaving(uint64_t age_ms)
 {
-    lock_acquire(&huge_lists.lock);
+    lock_lists();
     move_to_leaving(&huge_lists.kept, age_ms);
     if (age_ms == 0) /* the kernel may allow it now */
         move_to_leaving(&huge_lists.empty, 0);
-    lock_release(&huge_lists.lock);
+    unlock_lists();
 }
 
 /* If the memory of the first is gone already, this takes no time under the lock. */
 static void unmap_leaving(bool is_empty)
 {
-    lock_acquire(&huge_lists.lock);
+    lock_lists();
     struct huge *block = huge_lists.leaving.first;
-    list_remove(&huge_lists.leaving, block);
+    pieces_remove(&huge_lists.leaving, block);
     if (os_unmap(block->start, block->size))
-        put_record(block);
+        pieces_drop(block);
     else
         keep_refused(block, is_empty);
-    lock_release(&huge_lists.lock);
+    unlock_lists();
 }
 
 /* By those who may sweep: unmaps what is to leave. */
@@ -607,13 +544,13 @@ size_t huge_make_up(size_t bytes)
 {
     size_t given_back = 0;
     lone_visit_begin();
-    lock_acquire(&huge_lists.lock);
+    lock_lists();
     for (struct huge *block; given_back < bytes && (block = oldest_kept()) != NULL;) {
         given_back += block->size;
-        list_remove(&huge_lists.kept, block);
-        list_add_behind(&huge_lists.leaving, NULL, block);
+        pieces_remove(&huge_lists.kept, block);
+        pieces_add(&huge_lists.leaving, block);
     }
-    lock_release(&huge_lists.lock);
+    unlock_lists();
     lone_visit_end();
     return let_leave();
 }
@@ -625,15 +562,15 @@ size_t huge_kept_bytes(void)
 
 bool huge_any_kept(void)
 {
-    lock_acquire(&huge_lists.lock);
+    lock_lists();
     bool any = huge_lists.kept.count != 0 || huge_lists.leaving.count != 0;
-    lock_release(&huge_lists.lock);
+    unlock_lists();
     return any;
 }
 
 void huge_count(struct huge_totals *totals)
 {
-    lock_acquire(&huge_lists.lock);
+    lock_lists();
     *totals = (struct huge_totals){
         .live_bytes = huge_lists.live.bytes,
         .live_blocks = huge_lists.live.count,
@@ -641,15 +578,15 @@ void huge_count(struct huge_totals *totals)
         .kept_pieces = huge_lists.kept.count + huge_lists.leaving.count,
         .peak_bytes = huge_lists.peak_bytes,
     };
-    lock_release(&huge_lists.lock);
+    unlock_lists();
 }
 
 void huge_lock(void)
 {
-    lock_acquire(&huge_lists.lock);
+    lock_lists();
 }
 
 void huge_unlock(void)
 {
-    lock_release(&huge_lists.lock);
+    unlock_lists();
 }

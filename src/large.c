@@ -1,7 +1,11 @@
 #include "large.h"
 
+#include "huge.h"
 #include "options.h"
 #include "pagemap.h"
+
+/* Less is copied in the time that two system calls take. */
+#define MOVE_LEAST (256 * KiB)
 
 static size_t pages_for(size_t size)
 {
@@ -38,14 +42,35 @@ bool large_free(void *block)
     return true;
 }
 
-bool large_resize(void *block, size_t size)
+static bool resize_in_place(char *block, size_t pages)
 {
     struct chunk *chunk = pagemap_chunk(block);
-    size_t first = chunk_page(block), pages = chunk_large_pages(chunk, first);
-    size_t wanted = pages_for(size);
-    if (wanted > pages)
-        return chunk_extend_large(chunk, first, wanted - pages);
-    if (wanted < pages)
-        chunk_shorten_large(chunk, first, wanted);
+    size_t first = chunk_page(block), before = chunk_large_pages(chunk, first);
+    if (pages > before)
+        return chunk_extend_large(chunk, first, pages - before);
+    if (pages < before)
+        chunk_shorten_large(chunk, first, pages);
     return true;
+}
+
+/* Makes a huge block of what the block holds, which is moved, so that its pages are clean. In the
+ * hardened mode they would be used again too soon. */
+static void *move_out(char *block, size_t size)
+{
+    size_t bytes = large_size(block), os_page = os_page_size - 1;
+    bool may_move = bytes >= MOVE_LEAST && (((uintptr_t)block | bytes) & os_page) == 0;
+    void *moved =
+        may_move && options.harden == HARDEN_OFF ? huge_move_in(block, bytes, size) : NULL;
+    if (moved != NULL) {
+        pagemap_set(block, 1, CLASS_NONE);
+        chunk_vacate_large(pagemap_chunk(block), chunk_page(block));
+    }
+    return moved;
+}
+
+void *large_resize(void *block, size_t size)
+{
+    if (size <= CHUNK_SIZE && resize_in_place(block, pages_for(size)))
+        return block;
+    return size > LARGE_MAX ? move_out(block, size) : NULL;
 }

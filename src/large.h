@@ -19,8 +19,8 @@ bool large_free(void *block);
 /* Bytes of the block, or 0 when it is none. */
 size_t large_size(const void *block);
 
-/* Makes the block size bytes (up to a chunk's) where it stands; false, and nothing changed, when
- * that cannot be. */
-bool large_resize(void *block, size_t size);
+/* Makes the block size bytes, where it stands or as a huge one (over LARGE_MAX) of what it holds;
+ * NULL, and nothing changed, when that cannot be. */
+void *large_resize(void *block, size_t size);
 
 #endif

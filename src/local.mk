@@ -15,6 +15,7 @@ ebb_sources = \
 	src/fork.c \
 	src/harden.c src/harden.h \
 	src/huge.c src/huge.h \
+	src/pieces.c src/pieces.h \
 	src/large.c src/large.h \
 	src/lock.h \
 	src/lone.c src/lone.h \

@@ -362,12 +362,12 @@ static void *resize_pages(void *pointer, size_t size)
     unsigned class = pagemap_class(pointer);
     void *block = NULL;
     bool entered = lone_enter();
-    if (class <= CLASS_LAST && size > LARGE_MAX && size <= CHUNK_SIZE) {
+    if (class <= CLASS_LAST && size > LARGE_MAX && size <= SIZE_MOST) {
         arena_let_go(pointer);
         class = CLASS_LARGE;
     }
-    if (class == CLASS_LARGE && size > SMALL_MAX && size <= CHUNK_SIZE)
-        block = large_resize(pointer, size) ? pointer : NULL;
+    if (class == CLASS_LARGE && size > SMALL_MAX && size <= SIZE_MOST)
+        block = large_resize(pointer, size);
     else if (class <= CLASS_LAST && size > SMALL_MAX && size <= LARGE_MAX)
         block = arena_resize_large(pointer, sizeclass_of(size)) ? pointer : NULL;
     else if (class == CLASS_HUGE && size > LARGE_MAX && size <= SIZE_MOST)

@@ -165,6 +165,19 @@ bool os_move(void *start, size_t size, void *target, size_t target_size)
            mremap(start, size, target_size, MREMAP_MAYMOVE | MREMAP_FIXED, target) != MAP_FAILED;
 }
 
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4
+#endif
+
+void *os_move_out(void *start, size_t size)
+{
+    if (REFUSED(OS_CALL_REMAP))
+        return NULL;
+    /* Without a hint as to where to it would take one from what is not there. */
+    void *moved = mremap(start, size, size, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, NULL);
+    return moved == MAP_FAILED ? NULL : moved;
+}
+
 bool os_purge(void *start, size_t size)
 {
     return !REFUSED(OS_CALL_PURGE) && madvise(start, size, MADV_DONTNEED) == 0;

@@ -51,6 +51,11 @@ bool os_resize(void *start, size_t old_size, size_t new_size);
  * False when refused: the memory is unchanged then, but target may be unmapped. */
 bool os_move(void *start, size_t size, void *target, size_t target_size);
 
+/* Moves the memory at start, whole OS pages, to a mapping of its own, which it returns. The
+ * addresses stay, and read as zero. NULL when that cannot be (before Linux 5.7, for one); nothing
+ * has changed then. */
+void *os_move_out(void *start, size_t size);
+
 /* Gives physical memory back and keeps the addresses, which read as zero afterwards. False when
  * the kernel refuses; the memory is unchanged then. */
 bool os_purge(void *start, size_t size);

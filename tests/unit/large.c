@@ -1,6 +1,7 @@
 /* Large blocks: whole pages of a chunk, resized where they stand. */
 #include "support.h"
 
+#include "huge.h"
 #include "large.h"
 #include "options.h"
 #include "pagemap.h"
@@ -9,6 +10,7 @@ static int no_blocks(void **state)
 {
     (void)state;
     chunk_sweep(true, 0);
+    huge_sweep(0);
     struct chunk_totals left = chunk_totals();
     return left.mapped_bytes == 0 && left.large_blocks == 0 && left.large_bytes == 0 ? 0 : -1;
 }
@@ -106,26 +108,60 @@ static void a_block_grows_to_the_end_of_its_chunk(void **state)
         block[size - 1] = 1;
     }
     assert_true(large_resize(block, rest));
-    assert_false(large_resize(block, rest + 1));
     assert_int_equal(large_size(block), rest);
     assert_int_equal(chunk_totals().large_bytes, rest);
     memset(block, 1, rest);
-    assert_true(large_free(block));
+    char *beyond = large_resize(block, rest + 1);
+    assert_int_equal(huge_size(beyond), rest + os_page_size);
+    assert_int_equal(beyond[rest - 1], 1);
+    assert_true(huge_free(beyond));
 }
 
 static void a_block_at_the_end_of_its_chunk_does_not_grow(void **state)
 {
     (void)state;
-    char *blocks[CHUNK_SIZE / LARGE_MAX];
-    for (size_t i = 0; i < CHUNK_SIZE / LARGE_MAX; i++)
-        blocks[i] = take(LARGE_MAX);
-    char *last = blocks[CHUNK_SIZE / LARGE_MAX - 1];
-    assert_int_equal(chunk_page(last) + LARGE_MAX / PAGE_SIZE, CHUNK_PAGES);
-    assert_true(large_resize(last, LARGE_MAX - PAGE_SIZE));
-    assert_true(large_resize(last, LARGE_MAX));
-    assert_false(large_resize(last, LARGE_MAX + 1));
-    for (size_t i = 0; i < CHUNK_SIZE / LARGE_MAX; i++)
+    enum { BLOCKS = CHUNK_SIZE / (2 * MiB) };
+    char *blocks[BLOCKS];
+    for (size_t i = 0; i < BLOCKS; i++)
+        blocks[i] = take(2 * MiB);
+    char *last = blocks[BLOCKS - 1];
+    assert_int_equal(chunk_page(last) + 2 * MiB / PAGE_SIZE, CHUNK_PAGES);
+    assert_true(large_resize(last, 2 * MiB - PAGE_SIZE));
+    assert_true(large_resize(last, 2 * MiB));
+    assert_false(large_resize(last, 2 * MiB + 1));
+    for (size_t i = 0; i < BLOCKS; i++)
         assert_true(large_free(blocks[i]));
+}
+
+/* With a neighbour in the way. */
+static void a_block_moves_out_to_grow_beyond_4_MiB(void **state)
+{
+    (void)state;
+    char *block = take(MiB), *next = take(MiB);
+    assert_ptr_equal(next, block + MiB);
+    pattern_write(block, MiB, 6);
+    assert_null(large_resize(block, LARGE_MAX)); /* that is copied */
+    refuse(KIND(OS_CALL_REMAP), 1, SIZE_MAX);
+    char *none = large_resize(block, LARGE_MAX + 1);
+    refuse_none();
+    assert_null(none);
+    assert_int_equal(large_size(block), MiB);
+    assert_true(pattern_holds(block, MiB, 6));
+    char *moved = large_resize(block, LARGE_MAX + 1);
+    assert_non_null(moved);
+    assert_int_equal(huge_size(moved), LARGE_MAX + os_page_size);
+    assert_true(pattern_holds(moved, MiB, 6));
+    assert_int_equal(large_size(block), 0);
+    assert_int_equal(pagemap_class(block), CLASS_NONE);
+    assert_int_equal(chunk_totals().large_bytes, MiB);
+    assert_int_equal(chunk_totals().dirty_bytes, 0);
+    bool zero = false;
+    assert_ptr_equal(large_alloc(MiB, 16, &zero), block);
+    assert_true(zero);
+    assert_true(reads_zero(block, MiB));
+    assert_true(large_free(block));
+    assert_true(large_free(next));
+    assert_true(huge_free(moved));
 }
 
 static void a_block_that_shrinks_gives_its_tail_back(void **state)
@@ -216,6 +252,7 @@ int main(void)
         TEST(a_block_grows_where_it_stands_when_there_is_room),
         TEST(a_block_grows_to_the_end_of_its_chunk),
         TEST(a_block_at_the_end_of_its_chunk_does_not_grow),
+        TEST(a_block_moves_out_to_grow_beyond_4_MiB),
         TEST(a_block_that_shrinks_gives_its_tail_back),
         TEST(zero_is_told_truly),
         TEST(without_memory_there_is_no_block),
