@@ -4,7 +4,7 @@
 set -u
 
 failed=0
-for name in double-use fork signals; do
+for name in double-use fork signals size-in-handler; do
     status=0
     EBBMALLOC_HARDEN=1 LD_PRELOAD=$EBB_LIB timeout 120 "$EBB_BUILDDIR/tests/stress/$name" ||
         status=$?

@@ -15,6 +15,7 @@ stress_tests = \
 	tests/stress/remote \
 	tests/stress/signals \
 	tests/stress/silent-threads \
+	tests/stress/size-in-handler \
 	tests/stress/surroundings \
 	tests/stress/thread-churn \
 	tests/stress/trim-storm
@@ -54,6 +55,10 @@ tests_stress_fork_stdio_LDADD = $(stress_libs)
 tests_stress_fork_sweep_SOURCES = tests/stress/fork-sweep.c $(stress_support)
 tests_stress_fork_sweep_CFLAGS = $(stress_cflags)
 tests_stress_fork_sweep_LDADD = $(stress_libs)
+
+tests_stress_size_in_handler_SOURCES = tests/stress/size-in-handler.c $(stress_support)
+tests_stress_size_in_handler_CFLAGS = $(stress_cflags)
+tests_stress_size_in_handler_LDADD = $(stress_libs)
 
 tests_stress_silent_threads_SOURCES = tests/stress/silent-threads.c $(stress_support)
 tests_stress_silent_threads_CFLAGS = $(stress_cflags)
