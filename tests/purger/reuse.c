@@ -52,6 +52,7 @@ struct result {
 
 static struct load loads[THREADS_MOST];
 static pthread_barrier_t barrier;
+static pthread_barrier_t peak;
 static double begin;
 
 static void *rise_and_fall_often(void *number)
@@ -67,6 +68,9 @@ static void *rise_and_fall_often(void *number)
         if (next > now)
             sleep_seconds(next - now);
         load_rise(load, (uintptr_t)number);
+        /* All are up at a time: how much the waves of several threads overlap is chance, and one
+         * that is higher than those before it needs memory that was not in use. */
+        pthread_barrier_wait(&peak);
         load_fall(load);
     }
     pthread_barrier_wait(&barrier);
@@ -90,6 +94,7 @@ static void run_shape(const struct shape *shape)
 {
     pthread_t threads[THREADS_MOST];
     pthread_barrier_init(&barrier, NULL, shape->threads + 1);
+    pthread_barrier_init(&peak, NULL, shape->threads);
     begin = now_seconds();
     for (uintptr_t i = 0; i < shape->threads; i++) {
         loads[i] = (struct load){
