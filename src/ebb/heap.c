@@ -395,22 +395,66 @@ static void add_cached(struct heap *heap, unsigned class, uintptr_t block, struc
         mark_cached(heap, span, class, block);
 }
 
+/* A bin with blocks in it. */
+struct filled {
+    uintptr_t stack;
+    size_t bytes;
+    unsigned class;
+};
+
+static int compare_filled(const void *a, const void *b)
+{
+    const struct filled *first = a, *second = b;
+    return (first->stack > second->stack) - (first->stack < second->stack);
+}
+
+static size_t find_filled(const struct arena *arena, struct filled *bins)
+{
+    size_t count = 0;
+    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++) {
+        uintptr_t stack = (uintptr_t)arena->stacks[class];
+        size_t bytes = (uintptr_t)arena->cache.bins[class].top - stack;
+        if (bytes != 0)
+            bins[count++] = (struct filled){stack, bytes, class};
+    }
+    qsort(bins, count, sizeof *bins, compare_filled);
+    return count;
+}
+
+/* In the order of addresses, neighbours with one call. */
+static void read_stacks(struct heap *heap, const struct target *target, const struct arena *arena,
+                        char *buffer, struct sums *sums)
+{
+    struct filled bins[CLASS_END];
+    size_t count = find_filled(arena, bins);
+    for (size_t first = 0, end; first < count; first = end) {
+        uintptr_t start = bins[first].stack;
+        size_t size = bins[first].bytes;
+        for (end = first + 1; end < count; end++) {
+            size_t place = bins[end].stack - start;
+            if (place > size + READ_GAP || place >= READ_MOST)
+                break;
+            size = max_size(size, place + bins[end].bytes);
+        }
+        if (!target_read(target, start, buffer, size))
+            continue;
+        for (size_t i = first; i < end; i++)
+            for (size_t at = 0; at < bins[i].bytes; at += sizeof(void *)) {
+                uintptr_t block;
+                memcpy(&block, buffer + (bins[i].stack - start) + at, sizeof block);
+                add_cached(heap, bins[i].class, block, sums);
+            }
+    }
+}
+
 static void read_caches(struct heap *heap, const struct target *target, struct sums *sums)
 {
-    uintptr_t blocks[CACHED_MOST];
     struct arena *copy = get_memory(heap, sizeof *copy);
-    for (size_t i = 0; i < heap->arena_count && !heap->starved; i++) {
-        if (!read_arena(heap, target, heap->arena_places[i].at, copy))
-            continue;
-        for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++) {
-            size_t count = (size_t)(copy->cache.bins[class].top - copy->stacks[class]);
-            if (count == 0 || !target_read(target, (uintptr_t)copy->stacks[class], blocks,
-                                           count * sizeof *blocks))
-                continue;
-            for (size_t block = 0; block < count; block++)
-                add_cached(heap, class, blocks[block], sums);
-        }
-    }
+    char *buffer = get_memory(heap, READ_MOST + CACHED_MOST * sizeof(void *));
+    for (size_t i = 0; i < heap->arena_count && !heap->starved; i++)
+        if (read_arena(heap, target, heap->arena_places[i].at, copy))
+            read_stacks(heap, target, copy, buffer, sums);
+    free(buffer);
     free(copy);
 }
 
