@@ -323,13 +323,17 @@ static bool keep_span(struct heap *heap, const struct found *found, const char *
     return true;
 }
 
+static void sort_finds(struct finds *finds)
+{
+    if (finds->count != 0)
+        qsort(finds->found, finds->count, sizeof *finds->found, compare_found);
+}
+
 /* In the order of addresses, neighbours with one call. */
-static void read_spans(struct heap *heap, const struct target *target, struct finds *finds)
+static void read_spans(struct heap *heap, const struct target *target, const struct finds *finds)
 {
     size_t most = sizeof(struct span) + WORDS_MOST * sizeof(uint64_t);
     char *buffer = get_memory(heap, READ_MOST + most);
-    if (finds->count != 0)
-        qsort(finds->found, finds->count, sizeof *finds->found, compare_found);
     for (size_t first = 0, end; first < finds->count && !heap->starved; first = end) {
         uintptr_t start = finds->found[first].at;
         for (end = first + 1; end < finds->count; end++)
@@ -616,21 +620,25 @@ enum exit_status heap_read(struct heap *heap, const struct target *target, enum 
     heap->address_space = target_status_bytes(target, "VmSize");
     heap->resident_most =
         target_status_bytes(target, "VmRSS") + target_status_bytes(target, "VmSwap") + RESIDENT_LAG;
+    target_hurry(true);
     read_arenas(heap, target, &sums);
     read_chunks(heap, target, depth, &sums, &finds);
     read_huge(heap, target, depth, &sums);
     read_meta(heap, target, &sums);
     read_counters(heap, target);
     read_options(heap, target);
+    target_hurry(false);
     if (depth >= HEAP_SPANS) {
+        sort_finds(&finds);
+        target_hurry(true);
         read_spans(heap, target, &finds);
         read_caches(heap, target, &sums);
+        ask_kernel(heap, target);
+        target_hurry(false);
     }
     free(finds.found);
     if (heap->starved)
         return give_up(heap, target, EXIT_FAILED, "out of memory for what it holds");
-    if (depth >= HEAP_SPANS)
-        ask_kernel(heap, target);
     sum_up(&sums);
     heap->stats.peak_out = max_size(heap->stats.peak_out, sum_out(&heap->stats));
     if (heap->detail->arenas == 0 && heap->stats.resident == 0)
