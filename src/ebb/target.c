@@ -63,9 +63,9 @@ size_t target_list(pid_t **pids)
 
 /* ---- Reading, and the lock of the kernel's that it takes --------------------------------------
  *
- * The kernel reads a process's memory and page tables under a lock, for a tenth of a millisecond at
- * the most, and a thread of the process that maps or unmaps memory waits for it. Two things make it
- * wait longer (bench/NOTES.md has what was measured):
+ * The kernel reads a process's memory and page tables under a lock, for 0.15 ms at the most, and a
+ * thread of the process that maps or unmaps memory waits for it. Two things make it wait longer
+ * (bench/NOTES.md has what was measured):
  *
  * - The kernel gives us the lock while we sleep, waiting for it, and somebody else is on our
  *   processor: until we are let at it again, which on a busy machine takes 4 ms, the lock is ours.
