@@ -323,13 +323,17 @@ static bool keep_span(struct heap *heap, const struct found *found, const char *
     return true;
 }
 
+static void sort_finds(struct finds *finds)
+{
+    if (finds->count != 0)
+        qsort(finds->found, finds->count, sizeof *finds->found, compare_found);
+}
+
 /* In the order of addresses, neighbours with one call. */
-static void read_spans(struct heap *heap, const struct target *target, struct finds *finds)
+static void read_spans(struct heap *heap, const struct target *target, const struct finds *finds)
 {
     size_t most = sizeof(struct span) + WORDS_MOST * sizeof(uint64_t);
     char *buffer = get_memory(heap, READ_MOST + most);
-    if (finds->count != 0)
-        qsort(finds->found, finds->count, sizeof *finds->found, compare_found);
     for (size_t first = 0, end; first < finds->count && !heap->starved; first = end) {
         uintptr_t start = finds->found[first].at;
         for (end = first + 1; end < finds->count; end++)
@@ -395,22 +399,66 @@ static void add_cached(struct heap *heap, unsigned class, uintptr_t block, struc
         mark_cached(heap, span, class, block);
 }
 
+/* A bin with blocks in it. */
+struct filled {
+    uintptr_t stack;
+    size_t bytes;
+    unsigned class;
+};
+
+static int compare_filled(const void *a, const void *b)
+{
+    const struct filled *first = a, *second = b;
+    return (first->stack > second->stack) - (first->stack < second->stack);
+}
+
+static size_t find_filled(const struct arena *arena, struct filled *bins)
+{
+    size_t count = 0;
+    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++) {
+        uintptr_t stack = (uintptr_t)arena->stacks[class];
+        size_t bytes = (uintptr_t)arena->cache.bins[class].top - stack;
+        if (bytes != 0)
+            bins[count++] = (struct filled){stack, bytes, class};
+    }
+    qsort(bins, count, sizeof *bins, compare_filled);
+    return count;
+}
+
+/* In the order of addresses, neighbours with one call. */
+static void read_stacks(struct heap *heap, const struct target *target, const struct arena *arena,
+                        char *buffer, struct sums *sums)
+{
+    struct filled bins[CLASS_END];
+    size_t count = find_filled(arena, bins);
+    for (size_t first = 0, end; first < count; first = end) {
+        uintptr_t start = bins[first].stack;
+        size_t size = bins[first].bytes;
+        for (end = first + 1; end < count; end++) {
+            size_t place = bins[end].stack - start;
+            if (place > size + READ_GAP || place >= READ_MOST)
+                break;
+            size = max_size(size, place + bins[end].bytes);
+        }
+        if (!target_read(target, start, buffer, size))
+            continue;
+        for (size_t i = first; i < end; i++)
+            for (size_t at = 0; at < bins[i].bytes; at += sizeof(void *)) {
+                uintptr_t block;
+                memcpy(&block, buffer + (bins[i].stack - start) + at, sizeof block);
+                add_cached(heap, bins[i].class, block, sums);
+            }
+    }
+}
+
 static void read_caches(struct heap *heap, const struct target *target, struct sums *sums)
 {
-    uintptr_t blocks[CACHED_MOST];
     struct arena *copy = get_memory(heap, sizeof *copy);
-    for (size_t i = 0; i < heap->arena_count && !heap->starved; i++) {
-        if (!read_arena(heap, target, heap->arena_places[i].at, copy))
-            continue;
-        for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++) {
-            size_t count = (size_t)(copy->cache.bins[class].top - copy->stacks[class]);
-            if (count == 0 || !target_read(target, (uintptr_t)copy->stacks[class], blocks,
-                                           count * sizeof *blocks))
-                continue;
-            for (size_t block = 0; block < count; block++)
-                add_cached(heap, class, blocks[block], sums);
-        }
-    }
+    char *buffer = get_memory(heap, READ_MOST + CACHED_MOST * sizeof(void *));
+    for (size_t i = 0; i < heap->arena_count && !heap->starved; i++)
+        if (read_arena(heap, target, heap->arena_places[i].at, copy))
+            read_stacks(heap, target, copy, buffer, sums);
+    free(buffer);
     free(copy);
 }
 
@@ -572,21 +620,25 @@ enum exit_status heap_read(struct heap *heap, const struct target *target, enum 
     heap->address_space = target_status_bytes(target, "VmSize");
     heap->resident_most =
         target_status_bytes(target, "VmRSS") + target_status_bytes(target, "VmSwap") + RESIDENT_LAG;
+    target_hurry(true);
     read_arenas(heap, target, &sums);
     read_chunks(heap, target, depth, &sums, &finds);
     read_huge(heap, target, depth, &sums);
     read_meta(heap, target, &sums);
     read_counters(heap, target);
     read_options(heap, target);
+    target_hurry(false);
     if (depth >= HEAP_SPANS) {
+        sort_finds(&finds);
+        target_hurry(true);
         read_spans(heap, target, &finds);
         read_caches(heap, target, &sums);
+        ask_kernel(heap, target);
+        target_hurry(false);
     }
     free(finds.found);
     if (heap->starved)
         return give_up(heap, target, EXIT_FAILED, "out of memory for what it holds");
-    if (depth >= HEAP_SPANS)
-        ask_kernel(heap, target);
     sum_up(&sums);
     heap->stats.peak_out = max_size(heap->stats.peak_out, sum_out(&heap->stats));
     if (heap->detail->arenas == 0 && heap->stats.resident == 0)

@@ -47,7 +47,9 @@ static void read_resident(int books, const struct area *area, bool *resident)
 {
     size_t per_page = os_page_size / CELL_SIZE, pages = area->cells / per_page;
     bool *known = need(calloc(pages + 1, sizeof *known));
+    target_hurry(true);
     bool told = books >= 0 && target_read_resident(books, area->base / os_page_size, known, pages);
+    target_hurry(false);
     for (size_t cell = 0; cell < area->cells; cell++)
         resident[cell] = !told || cell / per_page >= pages || known[cell / per_page];
     free(known);

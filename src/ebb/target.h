@@ -31,6 +31,10 @@ enum exit_status target_open(struct target *target, pid_t pid, bool silent);
 /* All processes that there are, into an array for free(3); returns how many. */
 size_t target_list(pid_t **pids);
 
+/* Before and after much is read, and little done between: the process's threads wait less for who
+ * is quick (target.c). */
+void target_hurry(bool hurry);
+
 /* Reads so many bytes; false when not all of them are there. */
 bool target_read(const struct target *target, uintptr_t at, void *to, size_t size);
 

@@ -22,5 +22,5 @@ check_PROGRAMS += tests/command/known-heap
 tests_command_known_heap_CFLAGS = $(AM_CFLAGS) -fno-builtin -pthread
 tests_command_known_heap_LDADD = -lpthread
 
-EXTRA_DIST += $(command_tests) tests/command/lib.sh tests/command/hostile.py tests/command/map.py \
-	tests/command/terminal.py
+EXTRA_DIST += $(command_tests) tests/command/lib.sh tests/command/held.py tests/command/hostile.py \
+	tests/command/map.py tests/command/terminal.py

@@ -387,37 +387,11 @@ older_kernels_are_asked_in_another_way() {
     kill "$pid"
 }
 
-# A thread that maps memory waits while the kernel reads the process's page tables for ebb, and must
-# get in between. A busy machine makes it wait too: as often, about, as when ebb looks elsewhere. So
-# one try of some has to do.
+# A thread that maps memory waits while the kernel reads the process's memory for ebb, and must get
+# in between.
 no_thread_is_held_for_long() {
-    python3 - "$EBB_LIB" "$heap" "$ebb" <<'END' || fail "threads are held while ebb reads"
-import os, subprocess, sys
-library, heap, ebb = sys.argv[1:]
-looks, tries = 20, 5
-environment = dict(os.environ, LD_PRELOAD=library, EBBMALLOC_PURGE_SCHEDULE="manual")
-pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
-mapping, other = (subprocess.Popen([heap, "maps"], **pipes) for _ in range(2))
-def held():
-    mapping.stdin.write("\n")
-    mapping.stdin.flush()
-    return int(mapping.stdout.readline())
-def held_while_looking_at(process):
-    before = held()
-    for _ in range(looks):
-        subprocess.run([ebb, "stat", str(process.pid)], stdout=subprocess.DEVNULL, check=True)
-    return held() - before
-assert mapping.stdout.readline() == other.stdout.readline() == "ready\n"
-os.kill(other.pid, 19)  # SIGSTOP: it is not to compete for a processor
-for _ in range(tries):
-    elsewhere, here = held_while_looking_at(other), held_while_looking_at(mapping)
-    print(f"{looks} looks: over 1 ms {here} times, {elsewhere} times when they went elsewhere")
-    if here < elsewhere + looks / 2:
-        break
-for process in (mapping, other):
-    process.kill()
-sys.exit(here >= elsewhere + looks / 2)
-END
+    python3 "$EBB_SRCDIR/tests/command/held.py" "$EBB_LIB" "$heap" "$ebb" ||
+        fail "threads are held while ebb reads"
 }
 
 for test in $(compgen -A function | grep _); do
