@@ -28,11 +28,6 @@ static size_t os_page_pages(void)
     return max_size(os_page_size / PAGE_SIZE, 1);
 }
 
-static struct chunk *next_of(const struct chunk *chunk)
-{
-    return atomic_load_explicit(&chunk->next, memory_order_acquire);
-}
-
 /* Which runs the chunk could give, counting what it could commit. */
 static void publish_orders(struct chunk *chunk)
 {
@@ -172,7 +167,7 @@ static bool take_from_any(size_t pages, size_t alignment, bool large, bool wait,
     struct chunk *first =
         wait ? NULL : atomic_load_explicit(&first_fit[order], memory_order_acquire);
     struct chunk *chunk = first != NULL ? first : chunk_first();
-    for (; chunk != NULL && !taken; chunk = next_of(chunk)) {
+    for (; chunk != NULL && !taken; chunk = chunk_next(chunk)) {
         if (!may_hold(chunk, order))
             continue;
         if (wait)
@@ -384,148 +379,11 @@ void chunk_give_rested(struct chunk *chunk, size_t first, size_t pages)
     give(chunk, first, pages, PAGE_OLD);
 }
 
-/* ---- Pages that cannot be touched ------------------------------------------------------------ */
-
-static _Atomic size_t forbidden_pages;
-
-bool chunk_may_guard(void)
-{
-    return os_page_pages() == 1 &&
-           (os_forbids_lightly() ||
-            atomic_load_explicit(&forbidden_pages, memory_order_relaxed) < GUARDS_MOST);
-}
-
-/* Pages that were taken. */
-static bool forbid(struct chunk *chunk, size_t first, size_t pages)
-{
-    if (!os_forbid(chunk->base + first * PAGE_SIZE, pages * PAGE_SIZE))
-        return false;
-    purge_note_unmapped(pages * PAGE_SIZE);
-    atomic_fetch_add_explicit(&forbidden_pages, pages, memory_order_relaxed);
-    lock_acquire(&chunk->lock);
-    bits_set(chunk->forbidden, first, first + pages);
-    lock_release(&chunk->lock);
-    return true;
-}
-
-bool chunk_guard(struct chunk *chunk, size_t page)
-{
-    return forbid(chunk, page, 1);
-}
-
-/* The next pages from *first on that are forbidden, into the caller's hands. */
-static bool take_forbidden(struct chunk *chunk, size_t *first, size_t *stop, size_t end)
+void chunk_give_clean(struct chunk *chunk, size_t first, size_t pages)
 {
     lock_acquire(&chunk->lock);
-    *first = bits_find(chunk->forbidden, *first, end, true);
-    *stop = *first < end ? bits_find(chunk->forbidden, *first, end, false) : end;
-    if (*first < end)
-        bits_clear(chunk->forbidden, *first, *stop);
+    give_locked(chunk, first, first + pages, (struct clean){first, first + pages}, PAGE_YOUNG);
     lock_release(&chunk->lock);
-    return *first < end;
-}
-
-void chunk_allow(struct chunk *chunk, size_t first, size_t pages)
-{
-    size_t end = first + pages, stop;
-    for (; first < end && take_forbidden(chunk, &first, &stop, end); first = stop) {
-        bool allowed = os_allow(chunk->base + first * PAGE_SIZE, (stop - first) * PAGE_SIZE);
-        lock_acquire(&chunk->lock);
-        if (allowed)
-            give_to_buddy(chunk, first, stop - first); /* clean */
-        else
-            bits_set(chunk->forbidden, first, stop);
-        lock_release(&chunk->lock);
-        if (allowed)
-            atomic_fetch_sub_explicit(&forbidden_pages, stop - first, memory_order_relaxed);
-    }
-}
-
-/* A ring of what is detained, under the list's lock; others look whether there is anything. What is
- * in it may have been allowed to all meanwhile: it is the chunk that knows. */
-static struct {
-    size_t first, pages;
-    _Atomic size_t count;
-    struct run runs[DETAINED_MOST];
-} detained;
-
-static size_t detained_count(void)
-{
-    return atomic_load_explicit(&detained.count, memory_order_relaxed);
-}
-
-static void set_detained_count(size_t count)
-{
-    atomic_store_explicit(&detained.count, count, memory_order_relaxed);
-}
-
-/* False when others must leave first. */
-static bool remember(const struct run *run)
-{
-    size_t count = detained_count();
-    if (count == DETAINED_MOST || (detained.pages + run->pages) * PAGE_SIZE > DETAINED_BYTES)
-        return false;
-    detained.runs[(detained.first + count) % DETAINED_MOST] = *run;
-    set_detained_count(count + 1);
-    detained.pages += run->pages;
-    return true;
-}
-
-/* False when there is none. */
-static bool forget_oldest(struct run *run)
-{
-    size_t count = detained_count();
-    if (count == 0)
-        return false;
-    *run = detained.runs[detained.first];
-    detained.first = (detained.first + 1) % DETAINED_MOST;
-    set_detained_count(count - 1);
-    detained.pages -= run->pages;
-    return true;
-}
-
-static void release_oldest(void)
-{
-    struct run run;
-    lock_acquire(&list_lock);
-    bool any = forget_oldest(&run);
-    lock_release(&list_lock);
-    if (any)
-        chunk_allow(run.chunk, run.first, run.pages);
-}
-
-void chunk_detain(struct chunk *chunk, size_t first, size_t pages)
-{
-    struct run run = {.chunk = chunk, .first = first, .pages = pages};
-    if (!chunk_may_guard() || !forbid(chunk, first, pages)) {
-        chunk_give(chunk, first, pages);
-        return;
-    }
-    for (bool remembered = false; !remembered;) {
-        lock_acquire(&list_lock);
-        remembered = remember(&run);
-        lock_release(&list_lock);
-        if (!remembered)
-            release_oldest();
-    }
-}
-
-/* By those who may sweep. */
-static void release_detained(void)
-{
-    while (detained_count() != 0) {
-        lone_visit_begin();
-        release_oldest();
-        lone_visit_end();
-    }
-}
-
-bool chunk_allow_all(void)
-{
-    size_t before = atomic_load_explicit(&forbidden_pages, memory_order_relaxed);
-    for (struct chunk *chunk = chunk_first(); chunk != NULL && before != 0; chunk = next_of(chunk))
-        chunk_allow(chunk, 0, CHUNK_PAGES);
-    return before != 0;
 }
 
 /* ---- Large blocks ---------------------------------------------------------------------------- */
@@ -552,22 +410,13 @@ void chunk_shorten_large(struct chunk *chunk, size_t first, size_t wanted)
     lock_release(&chunk->lock);
 }
 
-void chunk_vacate_large(struct chunk *chunk, size_t first)
-{
-    size_t end = first + chunk_large_pages(chunk, first);
-    lock_acquire(&chunk->lock);
-    note_large(chunk, first, 0);
-    give_locked(chunk, first, end, (struct clean){first, end}, PAGE_YOUNG);
-    lock_release(&chunk->lock);
-}
-
-void chunk_detain_large(struct chunk *chunk, size_t first)
+size_t chunk_unmake_large(struct chunk *chunk, size_t first)
 {
     size_t pages = chunk_large_pages(chunk, first);
     lock_acquire(&chunk->lock);
     note_large(chunk, first, 0);
     lock_release(&chunk->lock);
-    chunk_detain(chunk, first, pages);
+    return pages;
 }
 
 /* ---- Sweeps ---------------------------------------------------------------------------------- */
@@ -694,9 +543,7 @@ size_t chunk_sweep(enum sweep_kind kind, size_t spare)
 {
     size_t given_back = 0, all = SIZE_MAX;
     chunk_put_back();
-    if (kind == SWEEP_NOW)
-        release_detained();
-    for (struct chunk *chunk = chunk_first(); chunk != NULL; chunk = next_of(chunk)) {
+    for (struct chunk *chunk = chunk_first(); chunk != NULL; chunk = chunk_next(chunk)) {
         given_back += sweep_chunk(chunk, kind, &all);
         unmap_if_empty(chunk, &spare);
     }
@@ -707,7 +554,7 @@ size_t chunk_sweep(enum sweep_kind kind, size_t spare)
 static size_t last_dirty(struct chunk **last, size_t most)
 {
     size_t count = 0;
-    for (struct chunk *chunk = chunk_first(); chunk != NULL; chunk = next_of(chunk))
+    for (struct chunk *chunk = chunk_first(); chunk != NULL; chunk = chunk_next(chunk))
         if (atomic_load_explicit(&chunk->dirty, memory_order_relaxed) != 0)
             last[count++ % most] = chunk;
     return count;
@@ -726,7 +573,7 @@ size_t chunk_make_up(size_t bytes)
 
 bool chunk_any_dirty(void)
 {
-    for (struct chunk *chunk = chunk_first(); chunk != NULL; chunk = next_of(chunk)) {
+    for (struct chunk *chunk = chunk_first(); chunk != NULL; chunk = chunk_next(chunk)) {
         size_t page = 0, end;
         lock_acquire(&chunk->lock);
         bool dirty = find_pages(chunk, STATES_DIRTY, &page, &end);
@@ -740,7 +587,7 @@ bool chunk_any_dirty(void)
 size_t chunk_dirty_bytes(void)
 {
     size_t pages = 0;
-    for (struct chunk *chunk = chunk_first(); chunk != NULL; chunk = next_of(chunk)) {
+    for (struct chunk *chunk = chunk_first(); chunk != NULL; chunk = chunk_next(chunk)) {
         lock_acquire(&chunk->lock);
         pages += chunk_count_state(chunk, PAGE_YOUNG) + chunk_count_state(chunk, PAGE_OLD);
         lock_release(&chunk->lock);
@@ -753,7 +600,7 @@ size_t chunk_dirty_bytes(void)
 struct chunk *chunk_holding(const void *address)
 {
     const char *base = (const char *)((uintptr_t)address & ~(CHUNK_SIZE - 1));
-    for (struct chunk *chunk = chunk_first(); chunk != NULL; chunk = next_of(chunk)) {
+    for (struct chunk *chunk = chunk_first(); chunk != NULL; chunk = chunk_next(chunk)) {
         lock_acquire(&chunk->lock);
         bool here = chunk->base != NULL && chunk->base == base;
         lock_release(&chunk->lock);
@@ -776,7 +623,7 @@ bool chunk_page_is_free(struct chunk *chunk, const void *address)
 void chunk_count(struct chunk_totals *totals)
 {
     *totals = (struct chunk_totals){0};
-    for (struct chunk *chunk = chunk_first(); chunk != NULL; chunk = next_of(chunk)) {
+    for (struct chunk *chunk = chunk_first(); chunk != NULL; chunk = chunk_next(chunk)) {
         lock_acquire(&chunk->lock);
         chunk_add(chunk, totals);
         lock_release(&chunk->lock);
@@ -786,7 +633,7 @@ void chunk_count(struct chunk_totals *totals)
 size_t chunk_large_bytes(void)
 {
     size_t pages = 0;
-    for (struct chunk *chunk = chunk_first(); chunk != NULL; chunk = next_of(chunk)) {
+    for (struct chunk *chunk = chunk_first(); chunk != NULL; chunk = chunk_next(chunk)) {
         lock_acquire(&chunk->lock);
         pages += chunk->large_pages;
         lock_release(&chunk->lock);
@@ -807,13 +654,13 @@ size_t chunk_peak_bytes(void)
 void chunk_lock_all(void)
 {
     lock_acquire(&list_lock);
-    for (struct chunk *chunk = chunk_first(); chunk != NULL; chunk = next_of(chunk))
+    for (struct chunk *chunk = chunk_first(); chunk != NULL; chunk = chunk_next(chunk))
         lock_acquire(&chunk->lock);
 }
 
 void chunk_unlock_all(void)
 {
-    for (struct chunk *chunk = chunk_first(); chunk != NULL; chunk = next_of(chunk))
+    for (struct chunk *chunk = chunk_first(); chunk != NULL; chunk = chunk_next(chunk))
         lock_release(&chunk->lock);
     lock_release(&list_lock);
 }

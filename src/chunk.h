@@ -37,7 +37,7 @@ struct chunk {
         dirty; /* free pages that are young or old; read by who looks without the lock */
     struct buddy buddy;
     uint64_t free_state[PAGE_STATES][CHUNK_PAGES / 64]; /* of free pages only */
-    uint64_t forbidden[CHUNK_PAGES / 64];               /* cannot be touched: see chunk_guard */
+    uint64_t forbidden[CHUNK_PAGES / 64];               /* cannot be touched (guard.h) */
     _Atomic uint16_t large[CHUNK_PAGES]; /* pages of the large block that begins here, or 0; read by
                                             who holds the block */
     struct span *spans[CHUNK_PAGES];     /* the span that each page belongs to, or NULL; written by
@@ -72,8 +72,8 @@ static inline size_t chunk_large_pages(const struct chunk *chunk, size_t first)
 /* Notes a shorter length for one, down to 0: what it has no more is given back. */
 void chunk_shorten_large(struct chunk *chunk, size_t first, size_t wanted);
 
-/* Gives the pages of one back that read as zero. */
-void chunk_vacate_large(struct chunk *chunk, size_t first);
+/* Makes one pages that were taken, and returns how many. */
+size_t chunk_unmake_large(struct chunk *chunk, size_t first);
 
 /* Makes pages that were taken a large block, or one longer by the `more` pages right behind it, if
  * they are free. */
@@ -87,29 +87,8 @@ bool chunk_extend(struct chunk *chunk, size_t first, size_t pages, size_t more);
 void chunk_give(struct chunk *chunk, size_t first, size_t pages);
 void chunk_give_rested(struct chunk *chunk, size_t first, size_t pages);
 
-/* Pages that cannot be touched (harden.h): they cost no memory, and are neither free nor anybody's.
- * Where each takes mappings of the kernel's, there are fewer than GUARDS_MOST. */
-#define GUARDS_MOST 8192
-bool chunk_may_guard(void);
-
-/* Makes one of a page that was taken; false, and it is as before, when that is refused. */
-bool chunk_guard(struct chunk *chunk, size_t page);
-
-/* As chunk_give, but nobody can touch them, and they are not taken again, until more were given so:
- * DETAINED_BYTES, or DETAINED_MOST times, or memory is asked back. */
-#define DETAINED_BYTES (32 * MiB)
-#define DETAINED_MOST 64
-void chunk_detain(struct chunk *chunk, size_t first, size_t pages);
-
-/* The same of a large block. */
-void chunk_detain_large(struct chunk *chunk, size_t first);
-
-/* Those of the pages that cannot be touched are free now, unless that is refused. Any pages may be
- * named, whosever they are. */
-void chunk_allow(struct chunk *chunk, size_t first, size_t pages);
-
-/* The same of all there are: memory is short. False when there were none. */
-bool chunk_allow_all(void);
+/* Gives pages back that read as zero and cost no memory. */
+void chunk_give_clean(struct chunk *chunk, size_t first, size_t pages);
 
 /* One sweep over all chunks: purges the old dirty pages (all of them unless the kind is SWEEP_OLD),
  * makes the young ones old, and unmaps chunks that are free throughout and clean, but for
@@ -141,8 +120,13 @@ static inline size_t chunk_page(const void *address)
 /* The list of all records, for chunk.c and root.h. */
 extern hidden struct chunk *_Atomic chunks_oldest;
 
-/* The first record; the rest by ->next. No lock needed. */
+/* All records, one after the other. No lock needed. */
 struct chunk *chunk_first(void);
+
+static inline struct chunk *chunk_next(const struct chunk *chunk)
+{
+    return atomic_load_explicit(&chunk->next, memory_order_acquire);
+}
 
 /* What an address is, for error messages: slow. chunk_holding is NULL when no chunk holds it. */
 struct chunk *chunk_holding(const void *address);

@@ -8,6 +8,7 @@
 
 #include "arenas.h"
 #include "chunk.h"
+#include "guard.h"
 #include "huge.h"
 #include "lone.h"
 #include "meta.h"
@@ -36,6 +37,7 @@ static void before(void)
     if (_IO_list_lock != NULL)
         _IO_list_lock();
     takeover_lock_all();
+    guard_lock();
     chunk_lock_all();
     huge_lock();
     pagemap_lock();
@@ -48,6 +50,7 @@ static void unlock_all(bool in_child)
     pagemap_unlock();
     huge_unlock();
     chunk_unlock_all();
+    guard_unlock();
     takeover_unlock_all(in_child);
 }
 

@@ -1,5 +1,6 @@
 #include "large.h"
 
+#include "guard.h"
 #include "huge.h"
 #include "options.h"
 #include "pagemap.h"
@@ -34,11 +35,13 @@ bool large_free(void *block)
 {
     if (large_size(block) == 0)
         return false;
+    struct chunk *chunk = pagemap_chunk(block);
+    size_t first = chunk_page(block);
     pagemap_set(block, 1, CLASS_NONE); /* before the page may be anyone's */
     if (options.harden == HARDEN_ON)
-        chunk_detain_large(pagemap_chunk(block), chunk_page(block));
+        guard_detain(chunk, first, chunk_unmake_large(chunk, first));
     else
-        chunk_shorten_large(pagemap_chunk(block), chunk_page(block), 0);
+        chunk_shorten_large(chunk, first, 0);
     return true;
 }
 
@@ -57,13 +60,14 @@ static bool resize_in_place(char *block, size_t pages)
  * hardened mode they would be used again too soon. */
 static void *move_out(char *block, size_t size)
 {
-    size_t bytes = large_size(block), os_page = os_page_size - 1;
+    struct chunk *chunk = pagemap_chunk(block);
+    size_t first = chunk_page(block), bytes = large_size(block), os_page = os_page_size - 1;
     bool may_move = bytes >= MOVE_LEAST && (((uintptr_t)block | bytes) & os_page) == 0;
     void *moved =
         may_move && options.harden == HARDEN_OFF ? huge_move_in(block, bytes, size) : NULL;
     if (moved != NULL) {
         pagemap_set(block, 1, CLASS_NONE);
-        chunk_vacate_large(pagemap_chunk(block), chunk_page(block));
+        chunk_give_clean(chunk, first, chunk_unmake_large(chunk, first));
     }
     return moved;
 }

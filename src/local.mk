@@ -14,6 +14,7 @@ ebb_sources = \
 	src/cxx.c \
 	src/fork.c \
 	src/harden.c src/harden.h \
+	src/guard.c src/guard.h \
 	src/huge.c src/huge.h \
 	src/pieces.c src/pieces.h \
 	src/large.c src/large.h \

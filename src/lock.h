@@ -11,6 +11,7 @@
  *   arena list (arenas.c)
  *   arena mutexes                 several only under the visit lock, or, by who does not wait for
  *                                 the second one (lock_try), when blocks or a span change hands
+ *   what is detained (guard.c)
  *   chunk list (chunk.c)
  *   one chunk
  *   huge list (huge.c)

@@ -6,8 +6,8 @@
 
 #include "api.h"
 #include "arenas.h"
-#include "chunk.h"
 #include "ebbmalloc.h"
+#include "guard.h"
 #include "harden.h"
 #include "huge.h"
 #include "large.h"
@@ -99,7 +99,7 @@ static bool give_up_guards(size_t size)
     if (options.harden == HARDEN_OFF || size > LARGE_MAX)
         return false;
     bool entered = lone_enter();
-    bool any = chunk_allow_all();
+    bool any = guard_allow_all();
     lone_leave(entered);
     return any;
 }

@@ -2,6 +2,7 @@
 
 #include "arenas.h"
 #include "chunk.h"
+#include "guard.h"
 #include "huge.h"
 #include "lock.h"
 #include "lone.h"
@@ -94,6 +95,8 @@ static size_t sweep_uncounted(enum sweep_kind kind)
     takeover_flush(all);
     if (all)
         takeover_drain();
+    if (kind == SWEEP_NOW)
+        guard_release();
     size_t bytes = huge_sweep(kind == SWEEP_OLD ? options.purge_delay_ms : 0);
     if (kind == SWEEP_OLD && now < next_ageing_ms)
         return bytes;

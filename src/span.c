@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "guard.h"
 #include "meta.h"
 #include "options.h"
 #include "os.h"
@@ -56,9 +57,9 @@ static struct span *take_record(struct span **record, unsigned words)
 static bool take_run(size_t pages, struct run *run, size_t *guard)
 {
     *guard = 0;
-    if (options.harden == HARDEN_OFF || !chunk_may_guard() || !chunk_take(pages + 1, 1, run))
+    if (options.harden == HARDEN_OFF || !guard_is_possible() || !chunk_take(pages + 1, 1, run))
         return chunk_take(pages, 1, run);
-    if (chunk_guard(run->chunk, run->first + pages))
+    if (guard_page(run->chunk, run->first + pages))
         *guard = pages;
     else
         chunk_give(run->chunk, run->first + pages, 1);
@@ -109,9 +110,9 @@ void span_destroy(struct span *span, bool rested, struct span **record)
     else
         span_drop_record(span);
     if (guard != 0)
-        chunk_allow(chunk, first + guard, 1);
+        guard_allow(chunk, first + guard, 1);
     if (detains)
-        chunk_detain(chunk, first, pages);
+        guard_detain(chunk, first, pages);
     else if (rested)
         chunk_give_rested(chunk, first, pages);
     else
@@ -138,7 +139,7 @@ void span_dissolve(struct span *span)
     span->chunk->spans[first] = NULL;
     pagemap_set(span->base, 1, CLASS_LARGE);
     if (span->guard != 0)
-        chunk_allow(span->chunk, first + span->guard, 1);
+        guard_allow(span->chunk, first + span->guard, 1);
     span_drop_record(span);
 }
 

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "chunk.h"
+#include "guard.h"
 #include "options.h"
 #include "pagemap.h"
 #include "purge.h"
@@ -121,11 +122,11 @@ static bool is_free(const struct run *run)
 static void a_guard_cannot_be_touched_until_it_is_allowed(void **state)
 {
     (void)state;
-    if (!chunk_may_guard())
+    if (!guard_is_possible())
         skip();
     struct run run = take_written(3);
     size_t free_bytes = chunk_totals().free_bytes;
-    assert_true(chunk_guard(run.chunk, run.first + 1));
+    assert_true(guard_page(run.chunk, run.first + 1));
     assert_true(is_accessible(run.start + PAGE_SIZE - 1));
     assert_false(is_accessible(run.start + PAGE_SIZE));
     assert_false(is_accessible(run.start + 2 * PAGE_SIZE - 1));
@@ -133,7 +134,7 @@ static void a_guard_cannot_be_touched_until_it_is_allowed(void **state)
     assert_int_equal(chunk_totals().free_bytes, free_bytes + PAGE_SIZE);
     assert_true(chunk_page_is_free(run.chunk, run.start + PAGE_SIZE));
     assert_int_not_equal(take(1).first, run.first + 1);
-    chunk_allow(run.chunk, run.first, 3); /* the others are nobody's but ours */
+    guard_allow(run.chunk, run.first, 3); /* the others are nobody's but ours */
     struct run guard = take(1);
     assert_int_equal(guard.first, run.first + 1);
     assert_true(guard.zero);
@@ -146,10 +147,10 @@ static void a_refused_guard_leaves_the_page_in_use(void **state)
     (void)state;
     struct run run = take_written(1);
     refuse(KIND(OS_CALL_COMMIT), 1, SIZE_MAX);
-    assert_false(chunk_guard(run.chunk, run.first));
+    assert_false(guard_page(run.chunk, run.first));
     refuse_none();
     assert_true(is_accessible(run.start));
-    chunk_allow(run.chunk, run.first, 1);
+    guard_allow(run.chunk, run.first, 1);
     assert_false(is_free(&run));
     give(&run);
 }
@@ -157,32 +158,32 @@ static void a_refused_guard_leaves_the_page_in_use(void **state)
 static void what_cannot_be_allowed_is_asked_for_again(void **state)
 {
     (void)state;
-    if (!chunk_may_guard())
+    if (!guard_is_possible())
         skip();
     struct run run = take_written(2);
-    assert_true(chunk_guard(run.chunk, run.first + 1));
+    assert_true(guard_page(run.chunk, run.first + 1));
     refuse(KIND(OS_CALL_COMMIT), 1, SIZE_MAX);
-    chunk_allow(run.chunk, run.first + 1, 1);
-    assert_true(chunk_allow_all());
+    guard_allow(run.chunk, run.first + 1, 1);
+    assert_true(guard_allow_all());
     refuse_none();
     assert_int_equal(refused_count(), 2);
     assert_false(is_accessible(run.start + PAGE_SIZE));
     assert_int_not_equal(take(1).first, run.first + 1);
-    assert_true(chunk_allow_all());
-    assert_false(chunk_allow_all());
+    assert_true(guard_allow_all());
+    assert_false(guard_allow_all());
     assert_int_equal(take(1).first, run.first + 1);
     chunk_give(run.chunk, run.first, 3);
 }
 
 static void detain(const struct run *run)
 {
-    chunk_detain(run->chunk, run->first, run->pages);
+    guard_detain(run->chunk, run->first, run->pages);
 }
 
 static void what_is_detained_is_out_of_reach_until_enough_others_are(void **state)
 {
     (void)state;
-    if (!chunk_may_guard())
+    if (!guard_is_possible())
         skip();
     const size_t pages[] = {1, CHUNK_PAGES / 8}, others[] = {DETAINED_MOST, 8};
     for (size_t i = 0; i < 2; i++) {
@@ -206,6 +207,7 @@ static void what_is_detained_is_out_of_reach_until_enough_others_are(void **stat
         assert_ptr_equal(again.start, first.start);
         assert_true(again.zero);
         give(&again);
+        guard_release();
         chunk_sweep(SWEEP_NOW, 0);
         assert_int_equal(chunk_totals().mapped_bytes, 0);
     }
@@ -720,8 +722,11 @@ static void runs_are_nobody_elses_while_others_take_give_detain_sweep_and_unmap(
     for (size_t i = 0; i < THREADS; i++)
         require(pthread_create(&threads[i], NULL, take_and_give, (void *)i) == 0);
     size_t sweeps = 0;
-    for (double end = seconds_now() + 3; seconds_now() < end; sweeps++)
+    for (double end = seconds_now() + 3; seconds_now() < end; sweeps++) {
+        if (sweeps % SWEEP_KINDS == SWEEP_NOW)
+            guard_release();
         chunk_sweep((enum sweep_kind)(sweeps % SWEEP_KINDS), 0);
+    }
     atomic_store(&stop, true);
     for (size_t i = 0; i < THREADS; i++)
         pthread_join(threads[i], NULL);
@@ -729,6 +734,7 @@ static void runs_are_nobody_elses_while_others_take_give_detain_sweep_and_unmap(
                   atomic_load(&zero_runs), sweeps);
     assert_true(atomic_load(&runs_taken) > atomic_load(&zero_runs));
     assert_int_not_equal(atomic_load(&zero_runs), 0);
+    guard_release();
     chunk_sweep(SWEEP_NOW, 0);
     assert_int_equal(chunk_totals().mapped_bytes, 0);
 }
