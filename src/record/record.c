@@ -409,17 +409,25 @@ EXPORT void *malloc(size_t size)
     return got(TRACE_MALLOC, size, next.malloc(size));
 }
 
+/* In an operation; all that free does. */
+static __attribute__((noinline)) void give_anyhow(void *pointer)
+{
+    if (pointer != NULL) {
+        note_free_of(blocks_take(pointer));
+        if (!is_early(pointer))
+            next.free(pointer);
+    }
+    leave();
+}
+
 static __attribute__((noinline)) void free_anyhow(void *pointer)
 {
     if (pointer == NULL)
         return;
-    bool entered = enter();
-    if (entered)
-        note_free_of(blocks_take(pointer));
-    if (!is_early(pointer) && is_ready())
+    if (enter())
+        give_anyhow(pointer);
+    else if (!is_early(pointer) && is_ready())
         next.free(pointer);
-    if (entered)
-        leave();
 }
 
 EXPORT void free(void *pointer)
@@ -431,8 +439,7 @@ EXPORT void free(void *pointer)
     }
     stream_enter(stream);
     if (!note_free_simply(stream, pointer)) {
-        stream_exit(stream);
-        free_anyhow(pointer);
+        give_anyhow(pointer);
         return;
     }
     next.free(pointer);
