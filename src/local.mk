@@ -78,7 +78,6 @@ src_record_libebbrecord_la_SOURCES = \
 	src/record/format.h \
 	src/record/record.c \
 	src/record/stream.c src/record/stream.h \
-	src/record/words.c src/record/words.h \
 	src/os.c src/os.h \
 	src/text.c src/text.h
 src_record_libebbrecord_la_CPPFLAGS = $(AM_CPPFLAGS)

@@ -86,7 +86,7 @@ const struct command record_command = {
     "-o FILE [--malloc LIB] [--] COMMAND [ARGUMENT...]",
     "start COMMAND and write down what it does with memory",
     "Every call of malloc and its family, and of operator new and delete, goes into\n"
-    "FILE, some 3 bytes each, for ebb replay and ebb trace. COMMAND's own process\n"
+    "FILE, some 2 bytes each, for ebb replay and ebb trace. COMMAND's own process\n"
     "writes FILE, each process that it starts writes FILE.PID; a process that\n"
     "executes another program begins its file again. FILE is whole when the process\n"
     "has ended by exit; of one that was killed, the last second may be missing.\n"

@@ -223,37 +223,6 @@ void trace_rewind(struct trace_file *file)
 
 /* ---- Operations ------------------------------------------------------------------------------ */
 
-/* These say where they stand by *at, and return false when the chunk ends too soon. */
-
-static bool get_field(const unsigned char **at, const unsigned char *end, uint64_t *value)
-{
-    unsigned field = *(*at)++ & 31;
-    *value = field;
-    if (field < TRACE_FIELD_INLINE)
-        return true;
-    size_t bytes = trace_field_bytes[field - TRACE_FIELD_INLINE];
-    if ((size_t)(end - *at) < bytes)
-        return false;
-    *value = 0;
-    memcpy(value, *at, bytes);
-    *at += bytes;
-    return true;
-}
-
-static bool get_number(const unsigned char **at, const unsigned char *end, uint64_t *value)
-{
-    *value = 0;
-    for (unsigned shift = 0; shift < 64; shift += 7) {
-        if (*at == end)
-            return false;
-        unsigned char byte = *(*at)++;
-        *value |= (uint64_t)(byte & 0x7f) << shift;
-        if (byte < 0x80)
-            return true;
-    }
-    return false;
-}
-
 /* Which block an operation refers to. */
 struct reference {
     uint64_t thread, index;
@@ -262,7 +231,7 @@ struct reference {
 /* An operation as it lies in the file. */
 struct raw {
     enum trace_kind kind;
-    uint64_t value; /* its field */
+    uint64_t value; /* its number */
     uint64_t size;
     unsigned alignment_log;
     bool has_reference, is_other;
@@ -281,7 +250,7 @@ static bool refer_to_other(const struct trace_thread *thread, const unsigned cha
                            uint64_t other, struct raw *raw)
 {
     uint64_t step;
-    if (!get_number(at, thread->end, &step))
+    if (!trace_get_number(at, thread->end, &step))
         return false;
     raw->has_reference = raw->is_other = true;
     raw->reference =
@@ -294,8 +263,8 @@ static bool decode(const struct trace_thread *thread, uint32_t number, const uns
                    struct raw *raw)
 {
     uint64_t reference;
-    *raw = (struct raw){.kind = **at >> 5};
-    if (!get_field(at, thread->end, &raw->value))
+    *raw = (struct raw){0};
+    if (!trace_get(at, thread->end, &raw->kind, &raw->value))
         return false;
     raw->size = thread->size + (uint64_t)trace_unzigzag(raw->value);
     switch (raw->kind) {
@@ -305,7 +274,7 @@ static bool decode(const struct trace_thread *thread, uint32_t number, const uns
     case TRACE_FREE_OTHER:
         return refer_to_other(thread, at, raw->value, raw);
     case TRACE_REALLOC:
-        if (!get_number(at, thread->end, &reference))
+        if (!trace_get_number(at, thread->end, &reference))
             return false;
         if ((reference & 1) != 0)
             return refer_to_other(thread, at, reference >> 1, raw);

@@ -2,13 +2,14 @@
 
 #include <sys/mman.h>
 
-block_entry *_Atomic blocks_top[2][BLOCKS_TOPS];
+block_entry *_Atomic blocks_top[BLOCKS_TOPS][2];
 
 /* No huge pages are asked for: where each arena of a program has a few blocks, they cost more than
  * the program. */
 cold block_entry *blocks_make_leaf(block_entry *_Atomic *top)
 {
-    size_t bytes = BLOCKS_PER_LEAF * sizeof(block_entry);
+    size_t lines = BLOCKS_PER_LEAF / BLOCKS_PER_PAGE;
+    size_t bytes = (BLOCKS_PER_LEAF + lines * BLOCKS_PER_LINE) * sizeof(block_entry);
     block_entry *leaf = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (leaf == MAP_FAILED)

@@ -8,8 +8,8 @@
  *   tick    a clock of the whole process that advances every thousand operations or so, and when a
  *           thread starts or ends: what two threads did in different ticks has an order
  *
- * All numbers are little-endian. An operation is a byte with its kind in the upper three bits and a
- * field in the lower five, which begins the number that the kind has most use for.
+ * All numbers are little-endian. An operation is a kind and a number, in two forms: a short one for
+ * the kinds that programs live on, written without a branch, and a long one for the rest.
  */
 #ifndef EBB_RECORD_FORMAT_H
 #define EBB_RECORD_FORMAT_H
@@ -19,7 +19,7 @@
 #include "base.h"
 
 #define TRACE_MAGIC "EBBTRACE"
-#define TRACE_VERSION 1
+#define TRACE_VERSION 2
 
 struct trace_header {
     char magic[8];
@@ -64,9 +64,19 @@ enum trace_kind {
 /* The longest operation, with a tick and a time before it. */
 #define TRACE_OPERATION_MOST 64
 
-/* A field under this is the number; from it on, the field says how many bytes follow that are. */
-#define TRACE_FIELD_INLINE 28
-static const unsigned char trace_field_bytes[4] = {1, 2, 3, 8};
+/* Short: one to four bytes, of which the lowest two bits are the kind plus 1, the next two how many
+ * bytes follow the first, and the rest is the number. */
+#define TRACE_SHORT_KINDS 3
+#define TRACE_SHORT_NUMBERS ((uint64_t)1 << 28)
+
+/* Long: two bits 0, three of the kind, and three of a field: under TRACE_FIELD_INLINE it is the
+ * number, or else the number follows. */
+#define TRACE_FIELD_INLINE 7
+
+static inline bool trace_is_short(enum trace_kind kind, uint64_t number)
+{
+    return kind < TRACE_SHORT_KINDS && number < TRACE_SHORT_NUMBERS;
+}
 
 /* Small for what is near zero on either side. */
 static inline uint64_t trace_zigzag(int64_t value)
@@ -77,21 +87,6 @@ static inline uint64_t trace_zigzag(int64_t value)
 static inline int64_t trace_unzigzag(uint64_t value)
 {
     return (int64_t)(value >> 1) ^ -(int64_t)(value & 1);
-}
-
-/* Writes eight bytes beyond what it returns, at most. Without a branch: there is no telling which
- * length comes next. */
-static always_inline unsigned char *trace_put_field(unsigned char *at, enum trace_kind kind,
-                                                    uint64_t value)
-{
-    static const unsigned char lengths[5] = {1, 2, 3, 4, 9}; /* 1 + trace_field_bytes */
-    unsigned row =
-        (value > TRACE_FIELD_INLINE - 1) + (value > 0xff) + (value > 0xffff) + (value > 0xffffff);
-    unsigned field = TRACE_FIELD_INLINE - 1 + row;
-    field = row == 0 ? (unsigned)value : field;
-    *at = (unsigned char)(kind << 5 | field);
-    memcpy(at + 1, &value, sizeof value);
-    return at + lengths[row];
 }
 
 /* LEB128: seven bits a byte, the lowest first. */
@@ -105,35 +100,96 @@ static inline unsigned char *trace_put_number(unsigned char *at, uint64_t value)
     return at + 1;
 }
 
-/* ---- The check sum --------------------------------------------------------------------------- */
+/* These say where they stand by *at, and return false when the bytes end too soon. */
 
-/* Of a chunk; against damage, not against anybody. In three steps: before its bytes, for each eight
- * of them, and for what is left. */
-static inline uint64_t trace_sum_first(uint32_t thread, size_t length)
+static inline bool trace_get_number(const unsigned char **at, const unsigned char *end,
+                                    uint64_t *value)
 {
-    return (thread + length + 1) * TRACE_SUM_FACTOR;
+    *value = 0;
+    for (unsigned shift = 0; shift < 64; shift += 7) {
+        if (*at == end)
+            return false;
+        unsigned char byte = *(*at)++;
+        *value |= (uint64_t)(byte & 0x7f) << shift;
+        if (byte < 0x80)
+            return true;
+    }
+    return false;
 }
 
-static inline uint64_t trace_sum_word(uint64_t sum, const unsigned char *bytes)
+/* Writes four bytes, whatever it returns. Without a branch: there is no telling which length comes
+ * next. */
+static always_inline unsigned char *trace_put_short(unsigned char *at, enum trace_kind kind,
+                                                    uint64_t number)
 {
-    uint64_t word;
-    memcpy(&word, bytes, sizeof word);
+    uint32_t bytes = (uint32_t)number << 4 | (kind + 1);
+    size_t more = (31 ^ (unsigned)__builtin_clz(bytes)) / 8;
+    bytes += (uint32_t)more * 4;
+    memcpy(at, &bytes, sizeof bytes);
+    return at + more + 1;
+}
+
+static inline unsigned char *trace_put_long(unsigned char *at, enum trace_kind kind,
+                                            uint64_t number)
+{
+    unsigned field = number < TRACE_FIELD_INLINE ? (unsigned)number : TRACE_FIELD_INLINE;
+    *at++ = (unsigned char)(field << 5 | kind << 2);
+    return field < TRACE_FIELD_INLINE ? at : trace_put_number(at, number);
+}
+
+static inline unsigned char *trace_put(unsigned char *at, enum trace_kind kind, uint64_t number)
+{
+    return trace_is_short(kind, number) ? trace_put_short(at, kind, number)
+                                        : trace_put_long(at, kind, number);
+}
+
+/* There is at least one byte. */
+static inline bool trace_get(const unsigned char **at, const unsigned char *end,
+                             enum trace_kind *kind, uint64_t *number)
+{
+    unsigned first = *(*at)++;
+    if ((first & 3) == 0) {
+        *kind = (enum trace_kind)(first >> 2 & 7);
+        *number = first >> 5;
+        return *number < TRACE_FIELD_INLINE || trace_get_number(at, end, number);
+    }
+    *kind = (enum trace_kind)((first & 3) - 1);
+    size_t more = first >> 2 & 3;
+    if ((size_t)(end - *at) < more)
+        return false;
+    uint32_t rest = 0;
+    memcpy(&rest, *at, more);
+    *at += more;
+    *number = (uint64_t)rest << 4 | first >> 4;
+    return true;
+}
+
+/* ---- The check sum --------------------------------------------------------------------------- */
+
+/* Of a chunk; against damage, not against anybody. A chain of multiplications, each of which waits
+ * for the one before: four chains take no longer than one. */
+#define TRACE_SUM_CHAINS 4
+
+static inline uint64_t trace_sum_word(uint64_t sum, uint64_t word)
+{
     sum = (sum ^ word) * TRACE_SUM_FACTOR;
     return sum ^ sum >> 29;
 }
 
-static inline uint32_t trace_sum_rest(uint64_t sum, const unsigned char *bytes, size_t length)
-{
-    for (; length >= sizeof sum; bytes += sizeof sum, length -= sizeof sum)
-        sum = trace_sum_word(sum, bytes);
-    for (; length > 0; bytes++, length--)
-        sum = (sum ^ *bytes) * TRACE_SUM_FACTOR;
-    return (uint32_t)(sum ^ sum >> 32);
-}
-
 static inline uint32_t trace_sum(uint32_t thread, const unsigned char *bytes, size_t length)
 {
-    return trace_sum_rest(trace_sum_first(thread, length), bytes, length);
+    uint64_t sum = (thread + length + 1) * TRACE_SUM_FACTOR;
+    uint64_t chain[TRACE_SUM_CHAINS] = {sum, sum, sum, sum}, word[TRACE_SUM_CHAINS];
+    for (; length >= sizeof word; bytes += sizeof word, length -= sizeof word) {
+        memcpy(word, bytes, sizeof word);
+        for (size_t i = 0; i < TRACE_SUM_CHAINS; i++)
+            chain[i] = trace_sum_word(chain[i], word[i]);
+    }
+    for (size_t i = 0; i < TRACE_SUM_CHAINS; i++)
+        sum = trace_sum_word(sum, chain[i]);
+    for (; length > 0; bytes++, length--)
+        sum = trace_sum_word(sum, *bytes);
+    return (uint32_t)(sum ^ sum >> 32);
 }
 
 #endif

@@ -104,13 +104,20 @@ static pthread_once_t key_once = PTHREAD_ONCE_INIT;
 /* Rounds of destructors that glibc and musl run: what they free is the thread's own doing. */
 #define ROUNDS 4
 
+/* NULL: none. */
+static inline struct stream *own_stream(void)
+{
+    struct stream *stream = recorder_self.stream;
+    return stream != &stream_none ? stream : NULL;
+}
+
 static void end_thread(void *value)
 {
     uintptr_t round = (uintptr_t)value;
     if (round < ROUNDS && pthread_setspecific(key, (void *)(round + 1)) == 0)
         return;
-    struct stream *stream = recorder_self.stream;
-    recorder_self.stream = NULL;
+    struct stream *stream = own_stream();
+    recorder_self.stream = &stream_none;
     recorder_self.has_ended = true;
     if (stream != NULL)
         stream_leave(stream);
@@ -126,32 +133,59 @@ static cold struct stream *join(void)
     int saved = errno;
     if (!recorder_self.has_ended) {
         pthread_once(&key_once, make_key);
-        recorder_self.stream = stream_join();
-        if (recorder_self.stream != NULL)
+        struct stream *stream = stream_join();
+        if (stream != NULL) {
+            recorder_self.stream = stream; /* its limit says from here on that it is in a call */
+            recorder_self.is_inside = false;
             pthread_setspecific(key, (void *)1);
+        }
     }
     errno = saved;
-    return recorder_self.stream;
+    return own_stream();
 }
 
-static cold bool enter_unsure(void)
+static bool enter_without_stream(void)
 {
-    return recorder_self.state == RECORDER_UNSURE && is_ready() && streams_are_on();
+    if (recorder_self.is_inside || !is_ready() || !streams_are_on())
+        return false;
+    recorder_self.is_inside = true;
+    struct stream *stream = join();
+    if (stream != NULL)
+        stream_look(stream);
+    return true;
+}
+
+/* Without a stream, in a call already, or when it is time to look up. */
+static __attribute__((noinline)) bool enter_anyhow(void)
+{
+    struct stream *stream = recorder_self.stream;
+    if (stream == &stream_none)
+        return enter_without_stream();
+    if (stream->limit == NULL)
+        return false;
+    stream_enter(stream);
+    stream_look(stream);
+    return true;
 }
 
 /* True when the call is to be recorded; leave() must follow. Not what a recorded call or a signal
  * in it calls: operator new that calls malloc is one operation. */
-static inline bool enter(void)
+static always_inline bool enter(void)
 {
-    if (unlikely(recorder_self.state != RECORDER_READY) && !enter_unsure())
-        return false;
-    recorder_self.state = RECORDER_INSIDE;
+    struct stream *stream = recorder_self.stream;
+    if (!stream_can_enter(stream))
+        return enter_anyhow();
+    stream_enter(stream);
     return true;
 }
 
-static inline void leave(void)
+static always_inline void leave(void)
 {
-    recorder_self.state = RECORDER_READY;
+    struct stream *stream = recorder_self.stream;
+    if (likely(stream != &stream_none))
+        stream_exit(stream);
+    else
+        recorder_self.is_inside = false;
 }
 
 /* The stream to note in, of a thread that has none: in its first operation and its last ones; and
@@ -221,119 +255,116 @@ static inline bool note_block(struct stream *stream, const void *block)
     if (unlikely(!blocks_note(block, stream->last_block + 1)))
         return false;
     stream->last_block++;
+    blocks_come_near(&stream->near, block);
     return true;
 }
 
-static cold void note_alloc_anyhow(enum trace_kind kind, size_t size, const void *block)
+/* This and note_free_simply are most of what recording costs: part of the calls that they serve,
+ * few instructions, and false when there is more to it than that. */
+static always_inline bool note_alloc_simply(struct stream *stream, enum trace_kind kind,
+                                            size_t size, const void *block)
 {
-    struct stream *own = recorder_self.stream, *stream = own != NULL ? own : open_first();
-    uint32_t *at;
+    size_t place = blocks_near_place(&stream->near, block);
+    uint64_t step = trace_zigzag((int64_t)(size - stream->size));
+    if (unlikely(place >= BLOCKS_PER_LEAF) || !stream_is_ready(stream) ||
+        unlikely(step >= TRACE_SHORT_NUMBERS))
+        return false;
+    uint64_t number = ++stream->last_block;
+    atomic_store_explicit(blocks_at(stream->near.leaf, place), number, memory_order_relaxed);
+    stream->size = size;
+    unsigned char *at = atomic_load_explicit(&stream->at, memory_order_relaxed);
+    stream_noted(stream, trace_put_short(at, kind, step));
+    return true;
+}
+
+static __attribute__((noinline)) void note_alloc_anyhow(enum trace_kind kind, size_t size,
+                                                        const void *block)
+{
+    struct stream *own = own_stream(), *stream = own != NULL ? own : open_first();
+    unsigned char *at;
     if (stream_place(stream, &at) && note_block(stream, block))
-        stream_noted(stream, word_put(at, kind, size_step(stream, size)));
+        stream_noted(stream, trace_put(at, kind, size_step(stream, size)));
     if (own == NULL)
         close_first(stream);
 }
 
-/* This one and note_free_of are most of what recording costs: part of the calls that they serve,
- * with a call of another function only where they do nothing themselves. */
 static always_inline void note_alloc(enum trace_kind kind, size_t size, const void *block)
 {
-    struct stream *stream = recorder_self.stream;
-    block_entry *entry = blocks_entry(block, false);
-    if (likely(stream != NULL) && likely(entry != NULL) && likely(stream_is_ready(stream))) {
-        uint64_t step = trace_zigzag((int64_t)(size - stream->size));
-        if (likely(step < WORD_NUMBERS)) {
-            uint32_t *at = atomic_load_explicit(&stream->at, memory_order_relaxed);
-            uint64_t number = ++stream->last_block;
-            atomic_store_explicit(entry, number, memory_order_relaxed);
-            stream->size = size;
-            stream_noted(stream, word_put_small(at, kind, step));
-            return;
-        }
-    }
-    note_alloc_anyhow(kind, size, block);
+    if (!note_alloc_simply(recorder_self.stream, kind, size, block))
+        note_alloc_anyhow(kind, size, block);
 }
 
 static void note_aligned(size_t alignment, size_t size, const void *block)
 {
-    struct stream *own = recorder_self.stream, *stream = own != NULL ? own : open_first();
-    uint32_t *at;
+    struct stream *own = own_stream(), *stream = own != NULL ? own : open_first();
+    unsigned char *at;
     if (stream_place(stream, &at) && note_block(stream, block)) {
-        unsigned char *end =
-            trace_put_field(literal_bytes(at), TRACE_ALIGNED, size_step(stream, size));
+        unsigned char *end = trace_put(at, TRACE_ALIGNED, size_step(stream, size));
         *end++ = (unsigned char)(alignment > 1 ? 63 - __builtin_clzll(alignment) : 0);
-        stream_noted(stream, literal_end(at, end));
+        stream_noted(stream, end);
     }
     if (own == NULL)
         close_first(stream);
 }
 
-/* A block of another thread's, or from so long ago that its distance is no word's, or an
- * unknown one. */
-static uint32_t *put_far_free(struct stream *stream, uint32_t *at, uint64_t number)
+static unsigned char *put_free(struct stream *stream, unsigned char *at, uint64_t number)
 {
     if (is_unknown(number))
         return at;
     if (thread_of(number) == stream->number)
-        return word_put(at, TRACE_FREE, stream->last_block - number);
-    unsigned char *end =
-        trace_put_field(literal_bytes(at), TRACE_FREE_OTHER, thread_in_file(thread_of(number)));
-    return literal_end(at, put_index_step(stream, end, number));
+        return trace_put(at, TRACE_FREE, stream->last_block - number);
+    at = trace_put(at, TRACE_FREE_OTHER, thread_in_file(thread_of(number)));
+    return put_index_step(stream, at, number);
 }
 
-static __attribute__((noinline)) void note_free_anyhow(uint64_t number)
+/* number: of the block that is given back. */
+static __attribute__((noinline)) void note_free_of(uint64_t number)
 {
-    struct stream *own = recorder_self.stream, *stream = own != NULL ? own : open_first();
-    uint32_t *at;
-    if (stream_place(stream, &at)) {
-        uint64_t distance = stream->last_block - number;
-        if (likely(distance < WORD_NUMBERS))
-            at = word_put_small(at, TRACE_FREE, distance);
-        else
-            at = put_far_free(stream, at, number);
-        stream_noted(stream, at);
-    }
+    struct stream *own = own_stream(), *stream = own != NULL ? own : open_first();
+    unsigned char *at;
+    if (stream_place(stream, &at))
+        stream_noted(stream, put_free(stream, at, number));
     if (own == NULL)
         close_first(stream);
 }
 
-/* number: of the block that is given back. */
-static always_inline void note_free_of(uint64_t number)
+static always_inline bool note_free_simply(struct stream *stream, const void *block)
 {
-    struct stream *stream = recorder_self.stream;
-    if (likely(stream != NULL) && likely(stream_is_ready(stream))) {
-        uint64_t distance = stream->last_block - number;
-        if (likely(distance < WORD_NUMBERS)) {
-            uint32_t *at = atomic_load_explicit(&stream->at, memory_order_relaxed);
-            stream_noted(stream, word_put_small(at, TRACE_FREE, distance));
-            return;
-        }
-    }
-    note_free_anyhow(number);
+    size_t place = blocks_near_place(&stream->near, block);
+    if (unlikely(place >= BLOCKS_PER_LEAF) || !stream_is_ready(stream))
+        return false;
+    block_entry *entry = blocks_at(stream->near.leaf, place);
+    uint64_t number = atomic_load_explicit(entry, memory_order_relaxed);
+    uint64_t distance = stream->last_block - number;
+    if (unlikely(distance >= TRACE_SHORT_NUMBERS)) /* another thread's, or unknown */
+        return false;
+    atomic_store_explicit(entry, 0, memory_order_relaxed);
+    unsigned char *at = atomic_load_explicit(&stream->at, memory_order_relaxed);
+    stream_noted(stream, trace_put_short(at, TRACE_FREE, distance));
+    return true;
 }
 
 static always_inline void note_free(const void *block)
 {
-    note_free_of(blocks_take(block));
+    if (!note_free_simply(recorder_self.stream, block))
+        note_free_of(blocks_take(block));
 }
 
 /* number: the old block's. */
 static void note_realloc(uint64_t number, size_t size, const void *block)
 {
-    struct stream *own = recorder_self.stream, *stream = own != NULL ? own : open_first();
-    uint32_t *at;
+    struct stream *own = own_stream(), *stream = own != NULL ? own : open_first();
+    unsigned char *at;
     if (stream_place(stream, &at)) {
         uint64_t distance = stream->last_block - number;
         if (note_block(stream, block)) {
-            unsigned char *end =
-                trace_put_field(literal_bytes(at), TRACE_REALLOC, size_step(stream, size));
+            at = trace_put(at, TRACE_REALLOC, size_step(stream, size));
             if (thread_of(number) == stream->number) {
-                end = trace_put_number(end, distance << 1);
+                at = trace_put_number(at, distance << 1);
             } else {
-                end = trace_put_number(end, (uint64_t)thread_in_file(thread_of(number)) << 1 | 1);
-                end = put_index_step(stream, end, number);
+                at = trace_put_number(at, (uint64_t)thread_in_file(thread_of(number)) << 1 | 1);
+                at = put_index_step(stream, at, number);
             }
-            at = literal_end(at, end);
         }
         stream_noted(stream, at);
     }
@@ -343,36 +374,76 @@ static void note_realloc(uint64_t number, size_t size, const void *block)
 
 /* ---- malloc and its family ------------------------------------------------------------------- */
 
-EXPORT void *malloc(size_t size)
+static __attribute__((noinline)) void *got_anyhow(enum trace_kind kind, size_t size, void *block)
 {
-    if (unlikely(!enter()))
-        return is_ready() ? next.malloc(size) : early_alloc(size);
-    void *block = next.malloc(size);
-    if (likely(block != NULL))
-        note_alloc(TRACE_MALLOC, size, block);
+    if (block != NULL)
+        note_alloc_anyhow(kind, size, block);
     leave();
     return block;
 }
 
-static cold void free_outside(void *pointer)
+/* What there is to do after a call that may have got a block. What is seldom done is called at the
+ * very end, so that the rest has no register to save for it; in free and malloc likewise. */
+static always_inline void *got(enum trace_kind kind, size_t size, void *block)
 {
-    if (!is_early(pointer) && is_ready())
+    struct stream *stream = recorder_self.stream; /* after a fork, not that before the call */
+    if (unlikely(block == NULL) || !note_alloc_simply(stream, kind, size, block))
+        return got_anyhow(kind, size, block);
+    stream_exit(stream);
+    return block;
+}
+
+static __attribute__((noinline)) void *malloc_anyhow(size_t size)
+{
+    if (!enter())
+        return is_ready() ? next.malloc(size) : early_alloc(size);
+    return got_anyhow(TRACE_MALLOC, size, next.malloc(size));
+}
+
+EXPORT void *malloc(size_t size)
+{
+    struct stream *stream = recorder_self.stream;
+    if (!stream_can_enter(stream))
+        return malloc_anyhow(size);
+    stream_enter(stream);
+    return got(TRACE_MALLOC, size, next.malloc(size));
+}
+
+/* In an operation; all that free does. */
+static __attribute__((noinline)) void give_anyhow(void *pointer)
+{
+    if (pointer != NULL) {
+        note_free_of(blocks_take(pointer));
+        if (!is_early(pointer))
+            next.free(pointer);
+    }
+    leave();
+}
+
+static __attribute__((noinline)) void free_anyhow(void *pointer)
+{
+    if (pointer == NULL)
+        return;
+    if (enter())
+        give_anyhow(pointer);
+    else if (!is_early(pointer) && is_ready())
         next.free(pointer);
 }
 
 EXPORT void free(void *pointer)
 {
-    if (pointer == NULL)
-        return;
-    if (unlikely(!enter())) {
-        free_outside(pointer);
+    struct stream *stream = recorder_self.stream;
+    if (!stream_can_enter(stream)) {
+        free_anyhow(pointer);
         return;
     }
-    uint64_t number = blocks_take(pointer);
-    note_free_of(number);
-    if (likely(number != 0) || !is_early(pointer))
-        next.free(pointer);
-    leave();
+    stream_enter(stream);
+    if (!note_free_simply(stream, pointer)) {
+        give_anyhow(pointer);
+        return;
+    }
+    next.free(pointer);
+    stream_exit(recorder_self.stream); /* after a fork, not that before the call */
 }
 
 void free_sized(void *pointer, size_t size);
@@ -414,11 +485,7 @@ EXPORT void *calloc(size_t count, size_t size)
         return size != 0 && count > sizeof early / size ? NULL : early_alloc(count * size);
     if (unlikely(!enter()))
         return next.calloc(count, size);
-    void *block = next.calloc(count, size);
-    if (likely(block != NULL))
-        note_alloc(TRACE_CALLOC, count * size, block);
-    leave();
-    return block;
+    return got(TRACE_CALLOC, count * size, next.calloc(count, size));
 }
 
 static void *realloc_early(void *pointer, size_t size)
@@ -551,8 +618,6 @@ static void *find_operator(void *_Atomic *place, const char *name)
     void *found = atomic_load_explicit(place, memory_order_acquire);
     if (likely(found != NULL))
         return found;
-    unsigned char state = recorder_self.state;
-    recorder_self.state = RECORDER_INSIDE;
     found = dlsym(RTLD_NEXT, name);
     static const char *const runtimes[] = {"libstdc++.so.6", "libc++.so.1"};
     for (size_t i = 0; i < sizeof runtimes / sizeof *runtimes && found == NULL; i++) {
@@ -560,7 +625,6 @@ static void *find_operator(void *_Atomic *place, const char *name)
         if (runtime != NULL)
             found = dlsym(runtime, name);
     }
-    recorder_self.state = state;
     if (found == NULL) {
         text_warn("record: %s: no C++ runtime to pass it on to", name);
         abort();

@@ -35,7 +35,8 @@ static uint32_t last_number = 1;
 static pid_t home;
 static uint64_t begun_us;
 
-__thread struct recorder recorder_self;
+struct stream stream_none;
+__thread struct recorder recorder_self = {.stream = &stream_none};
 _Atomic int stream_state = STREAMS_NOT_READY;
 uint32_t stream_first = 1;
 _Atomic uint64_t stream_tick = 1;
@@ -213,139 +214,113 @@ static void write_chunks(const void *chunks, size_t length)
 
 /* All of it quiet, under the stream's mutex. */
 
-#define CHUNK_BYTES (STREAM_BYTES / STREAM_CHUNKS - sizeof(struct trace_chunk) - PACKED_BYTES)
-
-static unsigned char *operations_of(const struct stream *stream, unsigned i)
+static unsigned char *operations_of(unsigned char *chunk)
 {
-    return stream->chunk[i] + sizeof(struct trace_chunk);
+    return chunk + sizeof(struct trace_chunk);
 }
 
-static void begin_chunk(struct stream *stream, unsigned i)
+/* Acquire: pairs with stream_noted; the caller may be another thread. */
+static unsigned char *noted_end(const struct stream *stream)
 {
-    stream->last_chunk = i;
-    stream->chunk[i] = stream->end;
-    stream->end = operations_of(stream, i);
+    return atomic_load_explicit(&stream->at, memory_order_acquire);
 }
 
-static void begin_chunks(struct stream *stream)
+static void begin_chunk(struct stream *stream, unsigned char *chunk)
 {
-    stream->end = stream->bytes;
-    begin_chunk(stream, 0);
+    stream->chunk = chunk;
+    stream_noted(stream, operations_of(chunk));
 }
 
-/* A sum is a chain of multiplications, each of which waits for the one before: four take no longer
- * than one. */
-static void sum_side_by_side(const struct stream *stream, struct trace_chunk headers[STREAM_CHUNKS])
+/* What the last chunk holds so far is whole. Changes nothing else: its thread may go on. */
+static void end_chunk(const struct stream *stream, const unsigned char *end)
 {
-    _Static_assert(STREAM_CHUNKS == 4, "a variable for each");
-    const unsigned char *at[STREAM_CHUNKS];
-    uint64_t sum[STREAM_CHUNKS];
-    size_t least = SIZE_MAX;
-    for (unsigned i = 0; i < STREAM_CHUNKS; i++) {
-        at[i] = operations_of(stream, i);
-        sum[i] = trace_sum_first(headers[i].thread, headers[i].length);
-        least = min_size(least, headers[i].length);
-    }
-    least -= least % sizeof *sum;
-    uint64_t a = sum[0], b = sum[1], c = sum[2], d = sum[3];
-    for (size_t i = 0; i < least; i += sizeof *sum) {
-        a = trace_sum_word(a, at[0] + i);
-        b = trace_sum_word(b, at[1] + i);
-        c = trace_sum_word(c, at[2] + i);
-        d = trace_sum_word(d, at[3] + i);
-    }
-    sum[0] = a, sum[1] = b, sum[2] = c, sum[3] = d;
-    for (unsigned i = 0; i < STREAM_CHUNKS; i++)
-        headers[i].sum = trace_sum_rest(sum[i], at[i] + least, headers[i].length - least);
+    const unsigned char *operations = operations_of(stream->chunk);
+    struct trace_chunk header = {TRACE_CHUNK_MAGIC, stream->number - stream_first,
+                                 (uint32_t)(end - operations), 0};
+    header.sum = trace_sum(header.thread, operations, header.length);
+    memcpy(stream->chunk, &header, sizeof header);
 }
 
-/* All that is in them goes to the file. */
-static void save_chunks(struct stream *stream)
-{
-    struct trace_chunk headers[STREAM_CHUNKS] = {{0}};
-    for (unsigned i = 0; i <= stream->last_chunk; i++) {
-        const unsigned char *end = i == stream->last_chunk ? stream->end : stream->chunk[i + 1];
-        headers[i] = (struct trace_chunk){TRACE_CHUNK_MAGIC, stream->number - stream_first,
-                                          (uint32_t)(end - operations_of(stream, i)), 0};
-    }
-    if (stream->last_chunk == STREAM_CHUNKS - 1) {
-        sum_side_by_side(stream, headers);
-    } else {
-        for (unsigned i = 0; i <= stream->last_chunk; i++)
-            headers[i].sum =
-                trace_sum(headers[i].thread, operations_of(stream, i), headers[i].length);
-    }
-    for (unsigned i = 0; i <= stream->last_chunk; i++)
-        memcpy(stream->chunk[i], &headers[i], sizeof headers[i]);
-    lock_file();
-    write_chunks(stream->bytes, (size_t)(stream->end - stream->bytes));
-    pthread_mutex_unlock(&file_mutex);
-    begin_chunks(stream);
-}
-
-/* The words so far become bytes. */
-static void pack(struct stream *stream)
-{
-    /* Acquire: pairs with stream_noted; the caller may be another thread. */
-    const uint32_t *end = atomic_load_explicit(&stream->at, memory_order_acquire);
-    while (stream->packed < end) {
-        if ((size_t)(stream->end - operations_of(stream, stream->last_chunk)) > CHUNK_BYTES) {
-            if (stream->last_chunk == STREAM_CHUNKS - 1)
-                save_chunks(stream);
-            else
-                begin_chunk(stream, stream->last_chunk + 1);
-        }
-        stream->packed = words_pack(stream->packed, end, &stream->end);
-    }
-}
-
+/* All that was noted goes to the file. */
 static void save(struct stream *stream)
 {
-    pack(stream);
-    if (stream->end > operations_of(stream, 0))
-        save_chunks(stream);
+    unsigned char *end = noted_end(stream);
+    if (end > operations_of(stream->chunk))
+        end_chunk(stream, end);
+    else
+        end = stream->chunk;
+    if (end == stream->bytes)
+        return;
+    lock_file();
+    write_chunks(stream->bytes, (size_t)(end - stream->bytes));
+    pthread_mutex_unlock(&file_mutex);
+}
+
+static void save_and_empty(struct stream *stream)
+{
+    save(stream);
+    begin_chunk(stream, stream->bytes);
+}
+
+#define CHUNK_ROOM                                                                                 \
+    (STREAM_CHUNK - sizeof(struct trace_chunk) - BYTES_PER_LOOK - TRACE_OPERATION_MOST)
+
+static bool is_full(const struct stream *stream, const unsigned char *at)
+{
+    return at > operations_of(stream->chunk) + CHUNK_ROOM;
+}
+
+/* Another chunk after a full one, in the same buffer or, when that is full, at its beginning. */
+static void go_on(struct stream *stream)
+{
+    unsigned char *end = noted_end(stream);
+    if (stream->bytes + STREAM_BYTES - end < (ptrdiff_t)STREAM_CHUNK) {
+        save_and_empty(stream);
+        return;
+    }
+    end_chunk(stream, end);
+    begin_chunk(stream, end);
 }
 
 /* ---- One stream ------------------------------------------------------------------------------ */
 
-/* pack or save, by its owner, who begins the words again then. */
-static void empty_words(struct stream *stream, void (*how)(struct stream *))
+/* By its owner. */
+static void quietly(struct stream *stream, void (*what)(struct stream *))
 {
     bool is_shared = stream == &shared; /* its mutex is held already */
     int saved_errno = errno;
     struct quiet before = be_quiet();
     if (!is_shared)
         pthread_mutex_lock(&stream->mutex);
-    how(stream);
-    stream->packed = stream->words;
-    stream_noted(stream, stream->words);
+    what(stream);
     if (!is_shared)
         pthread_mutex_unlock(&stream->mutex);
     be_as_before(before);
     errno = saved_errno;
 }
 
+/* Its thread is in its first operation. */
 static void reset(struct stream *stream, uint32_t number)
 {
     stream->last_block = stream_number(number, 0) - 1;
     stream->size = stream->other_index = 0;
     stream->tick = 0;
     stream->number = number;
-    stream->until_tick = WORDS_PER_TICK / WORDS_PER_LOOK;
+    stream->until_tick = BYTES_PER_TICK / BYTES_PER_LOOK;
     stream->time_us = 0;
     stream->saved_us = now_us(CLOCK_MONOTONIC_COARSE) - begun_us;
     stream->is_free = false;
-    stream->look_at = stream->words;
-    stream->packed = stream->words;
-    begin_chunks(stream);
-    stream_noted(stream, stream->words);
+    stream->limit = NULL;
+    stream->look_at = stream->bytes;
+    stream->near.start = BLOCKS_NOWHERE;
+    begin_chunk(stream, stream->bytes);
 }
 
-cold uint32_t *stream_put_tick(struct stream *stream, uint32_t *at, uint64_t tick)
+cold unsigned char *stream_put_tick(struct stream *stream, unsigned char *at, uint64_t tick)
 {
     if ((tick & STREAM_ENDED) != 0)
         return NULL;
-    at = word_put(at, TRACE_TICK, tick - stream->tick);
+    at = trace_put(at, TRACE_TICK, tick - stream->tick);
     stream->tick = tick;
     stream_noted(stream, at);
     return at;
@@ -356,27 +331,27 @@ static void advance_tick(void)
     atomic_fetch_add_explicit(&stream_tick, 1, memory_order_relaxed);
 }
 
-uint32_t *stream_look(struct stream *stream)
+unsigned char *stream_look(struct stream *stream)
 {
     uint64_t time_us = now_us(CLOCK_MONOTONIC_COARSE) - begun_us;
-    uint32_t *at = atomic_load_explicit(&stream->at, memory_order_relaxed);
+    unsigned char *at = atomic_load_explicit(&stream->at, memory_order_relaxed);
     bool is_time = time_us - stream->saved_us > SAVE_EVERY_US;
-    if (is_time || at > stream->words + STREAM_WORDS) {
-        empty_words(stream, is_time ? save : pack);
-        at = stream->words;
+    if (is_time || is_full(stream, at)) {
+        quietly(stream, is_time ? save_and_empty : go_on);
+        at = atomic_load_explicit(&stream->at, memory_order_relaxed);
     }
     if (is_time)
         stream->saved_us = time_us;
     if (time_us - stream->time_us >= TIME_STEP_US) {
-        at = word_put(at, TRACE_TIME, time_us - stream->time_us);
+        at = trace_put(at, TRACE_TIME, time_us - stream->time_us);
         stream->time_us = time_us;
         stream_noted(stream, at);
     }
     if (--stream->until_tick == 0) {
-        stream->until_tick = WORDS_PER_TICK / WORDS_PER_LOOK;
+        stream->until_tick = BYTES_PER_TICK / BYTES_PER_LOOK;
         advance_tick();
     }
-    stream->look_at = at + WORDS_PER_LOOK;
+    stream->look_at = at + BYTES_PER_LOOK;
     return at;
 }
 
@@ -423,7 +398,7 @@ struct stream *stream_join(void)
 
 void stream_leave(struct stream *stream)
 {
-    empty_words(stream, save);
+    quietly(stream, save_and_empty);
     advance_tick();
     struct quiet before = be_quiet();
     pthread_mutex_lock(&list_mutex);
@@ -532,7 +507,9 @@ static void in_child(void)
         stream->is_free = true;
     }
     reset(&shared, stream_first);
-    recorder_self.stream = NULL;
+    if (recorder_self.stream != &stream_none)
+        recorder_self.is_inside = recorder_self.stream->limit == NULL; /* a handler forked */
+    recorder_self.stream = &stream_none;
     be_as_before(before_shared);
 }
 
@@ -541,7 +518,7 @@ int streams_start(void)
     if (environ == NULL)
         return STREAMS_NOT_READY;
     struct quiet before = be_quiet();
-    recorder_self.state = RECORDER_INSIDE; /* pthread_atfork may allocate */
+    recorder_self.is_inside = true; /* pthread_atfork may allocate */
     pthread_mutex_lock(&list_mutex);
     const char *file = getenv("EBB_RECORD_FILE"), *first = getenv("EBB_RECORD_PROCESS");
     bool is_wanted = file != NULL && *file == '/' && strlen(file) < sizeof base_path;
@@ -560,7 +537,7 @@ int streams_start(void)
         atomic_store_explicit(&stream_state, is_wanted ? STREAMS_ON : STREAMS_OFF,
                               memory_order_release);
     pthread_mutex_unlock(&list_mutex);
-    recorder_self.state = RECORDER_UNSURE;
+    recorder_self.is_inside = false;
     be_as_before(before);
     return atomic_load_explicit(&stream_state, memory_order_acquire);
 }

@@ -1,10 +1,10 @@
 /* stream.h: what one thread does, on its way to the file.
  *
- * A thread notes words in its own stream without a lock. At times it looks up: the tick is advanced
- * and the time noted; when there is no more room for words, they become bytes of a chunk; when
- * there is no more room for chunks, and every second, they go to the file. A stream outlives its
- * thread and serves the next one, under another number. What a thread does after its stream has
- * ended goes to the shared one, under a lock.
+ * A thread notes operations in its own stream without a lock, as they are to lie in the file. At
+ * times it looks up: the tick is advanced and the time noted; a full chunk gets its sum; when there
+ * is no more room for chunks, and every second, they go to the file. A stream outlives its thread
+ * and serves the next one, under another number. What a thread does after its stream has ended goes
+ * to the shared one, under a lock.
  *
  * The file is opened anew where the program has closed the descriptor or put another file there.
  * After a fork the child begins a file of its own: FILE.PID.
@@ -15,23 +15,31 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "words.h"
+#include "blocks.h"
+#include "format.h"
 
-/* A thread looks up after so many words; a tick lasts at most so many of one thread. */
-#define WORDS_PER_LOOK 64
-#define WORDS_PER_TICK 1024
+/* A thread looks up after so many bytes; a tick lasts at most so many of one thread. */
+#define BYTES_PER_LOOK 128
+#define BYTES_PER_TICK 2048
 
-#define STREAM_WORDS 8192
-#define STREAM_CHUNKS 4 /* their sums are made side by side */
+#define STREAM_CHUNK (32 * KiB) /* it ends where its thread looks up next */
 #define STREAM_BYTES (128 * KiB)
 
+/* A stream begins an OS page, as do spans, whose first blocks are taken first, and what allocators
+ * know of themselves. Processors tell a load from earlier stores by twelve bits of its address:
+ * what every operation loads lies where few others store. */
+#define STREAM_APART 0x740
+
 struct stream {
-    uint32_t *_Atomic at; /* the next word to note; up to it, operations are whole */
-    uint32_t *look_at;    /* from here on, its thread looks up first */
-    uint64_t last_block;  /* the number of the last one that was got (stream_number) */
-    uint64_t size;        /* the last one's … */
-    uint64_t other_index; /* … and the index of the last block of another thread's */
+    char apart[STREAM_APART];
+    unsigned char *_Atomic at; /* the next operation to note; up to it, they are whole */
+    unsigned char *limit;      /* look_at; NULL: the thread is in an operation */
+    unsigned char *look_at;    /* from here on, its thread looks up first */
+    uint64_t last_block;       /* the number of the last one that was got (stream_number) */
+    uint64_t size;             /* the last one's … */
     uint64_t tick;
+    struct blocks_near near;
+    uint64_t other_index; /* … and the index of the last block of another thread's */
     uint32_t number;
     uint32_t until_tick; /* looks */
     uint64_t time_us;    /* the last one noted */
@@ -39,34 +47,26 @@ struct stream {
     bool is_free;        /* no thread has it; under the list's lock */
     struct stream *next; /* in the list of all; written once */
 
-    pthread_mutex_t mutex;               /* of what follows; of the shared one: all of it */
-    const uint32_t *packed;              /* up to here words are bytes, in chunks */
-    unsigned char *chunk[STREAM_CHUNKS]; /* where they begin, one behind the other */
-    unsigned last_chunk;                 /* is being filled … */
-    unsigned char *end;                  /* … up to here */
-
-    uint32_t words[STREAM_WORDS + WORDS_PER_LOOK + 2 * OPERATION_WORDS];
+    pthread_mutex_t mutex; /* of what follows; of the shared one: all of it */
+    unsigned char *chunk;  /* the one that is being filled; those before it are whole */
     unsigned char bytes[STREAM_BYTES];
 };
 
-/* A block's number: never 0. The blocks of two threads are so far apart that the difference is no
- * word's. */
+/* A block's number: never 0. The blocks of two threads are so far apart that no short operation
+ * has the difference. */
 static inline uint64_t stream_number(uint32_t thread, uint64_t index)
 {
     return (uint64_t)(thread + 1) << TRACE_INDEX_BITS | index;
 }
 
-enum recorder_state {
-    RECORDER_UNSURE, /* whether anything is recorded */
-    RECORDER_READY,
-    RECORDER_INSIDE, /* a call that is recorded: what that calls is not */
-};
+/* What threads have that have none: nothing can be noted in it. */
+extern hidden struct stream stream_none;
 
 /* The calling thread's. */
 struct recorder {
-    struct stream *stream; /* NULL: not joined yet, or ended */
-    unsigned char state;   /* enum recorder_state */
+    struct stream *stream; /* stream_none: not joined yet, or ended */
     bool has_ended;        /* notes in the shared stream */
+    bool is_inside;        /* without a stream of its own: in an operation */
 };
 extern hidden __thread struct recorder recorder_self __attribute__((tls_model("initial-exec")));
 
@@ -110,12 +110,12 @@ extern hidden uint32_t stream_first;
 extern hidden _Atomic uint64_t stream_tick;
 #define STREAM_ENDED ((uint64_t)1 << 63)
 
-uint32_t *stream_look(struct stream *stream);
-uint32_t *stream_put_tick(struct stream *stream, uint32_t *at, uint64_t tick);
+unsigned char *stream_look(struct stream *stream);
+unsigned char *stream_put_tick(struct stream *stream, unsigned char *at, uint64_t tick);
 
 /* Before an operation, which the caller notes at *at; stream_noted tells where it ends. False when
  * it is not to. */
-static inline bool stream_place(struct stream *stream, uint32_t **at)
+static inline bool stream_place(struct stream *stream, unsigned char **at)
 {
     *at = atomic_load_explicit(&stream->at, memory_order_relaxed);
     if (unlikely(*at >= stream->look_at))
@@ -127,17 +127,36 @@ static inline bool stream_place(struct stream *stream, uint32_t **at)
     return *at != NULL;
 }
 
-/* Whether stream_place would do nothing but tell where. */
+/* Whether stream_place would do nothing but tell where, in a stream that its thread has entered. */
 static always_inline bool stream_is_ready(const struct stream *stream)
 {
-    return atomic_load_explicit(&stream->at, memory_order_relaxed) < stream->look_at &&
-           atomic_load_explicit(&stream_tick, memory_order_relaxed) == stream->tick;
+    return likely(atomic_load_explicit(&stream_tick, memory_order_relaxed) == stream->tick);
 }
 
-static inline void stream_noted(struct stream *stream, uint32_t *end)
+static inline void stream_noted(struct stream *stream, unsigned char *end)
 {
     /* Release: whoever ends the process saves what is whole. */
     atomic_store_explicit(&stream->at, end, memory_order_release);
+}
+
+/* Whether an operation can begin, with room for it. If not: not before the thread has looked up, or
+ * not now. */
+static always_inline bool stream_can_enter(const struct stream *stream)
+{
+    return likely(atomic_load_explicit(&stream->at, memory_order_relaxed) < stream->limit);
+}
+
+/* The fences are for the thread's own signal handlers. */
+static always_inline void stream_enter(struct stream *stream)
+{
+    stream->limit = NULL;
+    atomic_signal_fence(memory_order_seq_cst);
+}
+
+static always_inline void stream_exit(struct stream *stream)
+{
+    atomic_signal_fence(memory_order_seq_cst);
+    stream->limit = stream->look_at;
 }
 
 #endif

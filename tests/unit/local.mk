@@ -20,7 +20,7 @@ unit_tests = \
 	tests/unit/span \
 	tests/unit/takeover \
 	tests/unit/text \
-	tests/unit/words
+	tests/unit/trace
 
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests) tests/unit/sanitizers.sh
@@ -124,7 +124,7 @@ tests_unit_text_CPPFLAGS = $(unit_cppflags)
 tests_unit_text_CFLAGS = $(unit_cflags)
 tests_unit_text_LDADD = $(unit_libs)
 
-tests_unit_words_SOURCES = tests/unit/words.c src/record/words.c $(unit_support)
-tests_unit_words_CPPFLAGS = $(unit_cppflags)
-tests_unit_words_CFLAGS = $(unit_cflags)
-tests_unit_words_LDADD = $(unit_libs)
+tests_unit_trace_SOURCES = tests/unit/trace.c src/record/format.h $(unit_support)
+tests_unit_trace_CPPFLAGS = $(unit_cppflags)
+tests_unit_trace_CFLAGS = $(unit_cflags)
+tests_unit_trace_LDADD = $(unit_libs)
