@@ -53,17 +53,21 @@ static void *alloc_plain(size_t size, size_t alignment, bool *zero)
     return arena_alloc(sizeclass_of(round_up(size, alignment)), zero);
 }
 
+/* True when a live block of a large class, which is that of its page, may begin there. */
+static always_inline bool is_large(const void *pointer, unsigned class)
+{
+    return ((uintptr_t)pointer & (PAGE_SIZE - 1)) == 0 &&
+           !cache_holds_large(&arena_self->cache, class * CODE_PER_CLASS, pointer);
+}
+
 /* Bytes of a live block, or 0 when pointer is none. */
 static size_t room_of(const void *pointer)
 {
     unsigned class = pagemap_class(pointer);
     if (likely(class <= CLASS_SMALL_LAST))
         return sizeclasses[class].size; /* 0 for CLASS_NONE */
-    if (class <= CLASS_LAST) {
-        bool is_block = ((uintptr_t)pointer & (PAGE_SIZE - 1)) == 0 &&
-                        !cache_holds_large(&arena_self->cache, class * CODE_PER_CLASS, pointer);
-        return is_block ? sizeclasses[class].size : 0;
-    }
+    if (class <= CLASS_LAST)
+        return is_large(pointer, class) ? sizeclasses[class].size : 0;
     bool entered = lone_enter();
     size_t size = class == CLASS_LARGE ? large_size(pointer) : huge_size(pointer);
     lone_leave(entered);
@@ -519,10 +523,8 @@ static cold size_t usable_size_slow(void *pointer)
 EXPORT size_t API(malloc_usable_size)(void *pointer)
 {
     unsigned class = pagemap_class(pointer);
-    bool has_class = class <= CLASS_SMALL_LAST ||
-                     (class <= CLASS_LAST && ((uintptr_t)pointer & (PAGE_SIZE - 1)) == 0);
-    /* Whether a large one lies free in a bin is not asked: that took three times as long. */
-    size_t size = likely(has_class) ? sizeclasses[class].size : 0;
+    bool is_block = class <= CLASS_SMALL_LAST || (class <= CLASS_LAST && is_large(pointer, class));
+    size_t size = likely(is_block) ? sizeclasses[class].size : 0;
     return likely(size != 0) && likely(options.harden == HARDEN_OFF) ? size
                                                                      : usable_size_slow(pointer);
 }

@@ -175,7 +175,14 @@ void *os_move_out(void *start, size_t size)
         return NULL;
     /* Without a hint as to where to it would take one from what is not there. */
     void *moved = mremap(start, size, size, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, NULL);
-    return moved == MAP_FAILED ? NULL : moved;
+    if (moved == MAP_FAILED)
+        return NULL;
+    /* An emulator (qemu's, of a user's program) may take the addresses for unmapped by that. */
+    unsigned char resident;
+    if (mincore(start, os_page_size, &resident) != 0)
+        mmap(start, size, PROT_READ | PROT_WRITE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    return moved;
 }
 
 bool os_purge(void *start, size_t size)
