@@ -336,6 +336,11 @@ static void what_may_not_move_in_stays(void **state)
         refuse(KIND(OS_CALL_REMAP) | KIND(OS_CALL_MAP), first, SIZE_MAX);
         char *block = huge_move_in(start, bytes, 9 * MiB);
         refuse_none();
+        if (first == 3 && refused_count() == 0) {
+            print_message("not tested: it could grow where it was\n");
+            assert_true(huge_free(block));
+            break;
+        }
         assert_int_not_equal(refused_count(), 0);
         assert_null(block);
         assert_true(pattern_holds(start, bytes, 4));
