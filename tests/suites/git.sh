@@ -16,15 +16,8 @@ build() {
 # The tests would preload a malloc of libc that checks, and clear LD_PRELOAD after that. They make
 # very many files.
 unit() {
-    # Its processes are over in a moment: one of them as watch() would say it.
     # shellcheck disable=SC2016
-    local pid='/proc/$PPID' maps=$tmp/maps-${worker:?}
-    ./source/git -c alias.maps="!echo $pid; cat $pid/maps" maps >"$maps"
-    if grep -q "/$library_name\$" "$maps"; then
-        head -n 1 "$maps" >>"$tmp/on"
-    else
-        head -qn 1 "$maps" "$maps" >>"$tmp/off"
-    fi
+    note ./source/git -c alias.maps='!echo /proc/$PPID; cat /proc/$PPID/maps' maps
     export TEST_NO_MALLOC_CHECK=1
     cd source/t && timeout -k 5 900 bash "./$1" --root="$tmp/trash"
 }

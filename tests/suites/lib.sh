@@ -113,7 +113,7 @@ export work tmp library_name
 # unit leaves behind would hold a pipe open.
 tests() {
     [ $# -gt 0 ] || set -- "${units[@]}"
-    export -f unit
+    export -f unit note
     # shellcheck disable=SC2016
     run xargs -P "$workers" --process-slot-var=worker -d '\n' -n 1 bash -c '
         said=$tmp/said-$worker
@@ -121,6 +121,18 @@ tests() {
         (unit "$1") >"$said" 2>&1
         (flock 9 && printf "=== unit %s\n" "$1" && cat "$said" && echo) 9>"$tmp/said.lock"
         ' unit < <(printf '%s\n' "$@")
+}
+
+# note COMMAND...  For units whose processes are over before watch() sees them: COMMAND is one of the
+# program, which tells "/proc/PID" and its maps. It is written down as watch() would do it.
+note() {
+    local maps=$tmp/maps-${worker:?}
+    "$@" >"$maps"
+    if grep -q "/$library_name\$" "$maps"; then
+        head -n 1 "$maps" >>"$tmp/on"
+    else
+        head -q -n 1 "$maps" "$maps" >>"$tmp/off"
+    fi
 }
 
 # TAP: by their numbers, because the descriptions may tell times and process ids.
