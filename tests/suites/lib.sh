@@ -162,7 +162,8 @@ end_all() {
     return "$status"
 }
 
-trap 'end_all; leave' EXIT
+# Its status is that of the script: one that is not 0 must not end this as well.
+trap 'end_all || leave; leave' EXIT
 
 build_once() {
     [ ! -e "$work.built" ] || return 0
