@@ -20,8 +20,8 @@
 #
 # In `make check` the scripts run their short subset; tests/suites/run sets EBB_SUITES_WHOLE=yes. A
 # script that is given names of units runs those alone.
-# In $EBB_BUILDDIR/suites/NAME.results stays what the tests said, and in its file "summary" how many
-# there were.
+# What the tests said stays in $EBB_BUILDDIR/suites: of a whole suite in NAME.results, which the
+# next run adds to (see "portions" below), of anything else in NAME.some; NAME.summary counts them.
 
 export EBB_APPS_TIME_LIMIT_S=${EBB_APPS_TIME_LIMIT_S:-10800}
 # shellcheck source=tests/apps/lib.sh
@@ -29,7 +29,6 @@ export EBB_APPS_TIME_LIMIT_S=${EBB_APPS_TIME_LIMIT_S:-10800}
 
 suites=${EBB_BUILDDIR:?}/suites
 work=$suites/$this_test
-kept=$work.results
 whole=${EBB_SUITES_WHOLE:-no}
 only=("$@")
 processors=$(nproc)
@@ -114,7 +113,7 @@ export work tmp library_name
 # unit leaves behind would hold a pipe open.
 tests() {
     [ $# -gt 0 ] || set -- "${units[@]}"
-    export -f unit
+    export -f unit note
     # shellcheck disable=SC2016
     run xargs -P "$workers" --process-slot-var=worker -d '\n' -n 1 bash -c '
         said=$tmp/said-$worker
@@ -122,6 +121,18 @@ tests() {
         (unit "$1") >"$said" 2>&1
         (flock 9 && printf "=== unit %s\n" "$1" && cat "$said" && echo) 9>"$tmp/said.lock"
         ' unit < <(printf '%s\n' "$@")
+}
+
+# note COMMAND...  For units whose processes are over before watch() sees them: COMMAND is one of the
+# program, which tells "/proc/PID" and its maps. It is written down as watch() would do it.
+note() {
+    local maps=$tmp/maps-${worker:?}
+    "$@" >"$maps"
+    if grep -q "/$library_name\$" "$maps"; then
+        head -n 1 "$maps" >>"$tmp/on"
+    else
+        head -q -n 1 "$maps" "$maps" >>"$tmp/off"
+    fi
 }
 
 # TAP: by their numbers, because the descriptions may tell times and process ids.
@@ -143,18 +154,20 @@ end_all() {
     # More than once, because they may be starting others.
     for _ in 1 2 3; do
         for process in $(find /proc -maxdepth 2 -path '/proc/[0-9]*' \( -name cwd -o -name exe \) \
-            \( -lname "$work" -o -lname "$work/*" \) -printf '%h\n' 2>/dev/null || true); do
+            \( -lname "$work" -o -lname "$work/*" -o -lname "$tmp/*" \) -printf '%h\n' \
+            2>/dev/null || true); do
             [ "$process" = "/proc/$$" ] || kill -KILL "${process#/proc/}" 2>/dev/null || true
         done
     done
     return "$status"
 }
 
-trap 'end_all; leave' EXIT
+# Its status is that of the script: one that is not 0 must not end this as well.
+trap 'end_all || leave; leave' EXIT
 
 build_once() {
     [ ! -e "$work.built" ] || return 0
-    rm -rf "$work" "$work.versions"
+    rm -rf "$work" "$work".{versions,results}
     mkdir -p "$work"
     local started=$SECONDS status=0
     # In the background, because a shell whose status is asked for does not end at an error.
@@ -166,7 +179,7 @@ build_once() {
     : >"$work.built"
 }
 
-# run_tests MODE NAME [UNIT...]  Leaves $kept/NAME-MODE.log, and .passed and .failed beside it.
+# run_tests MODE NAME UNIT...  Leaves $part/NAME-MODE.log; .passed, .failed and .seconds beside it.
 run_tests() {
     local name=$2-$1 pid started=$SECONDS
     mode=$1 logs=$tmp/$1/logs
@@ -174,17 +187,17 @@ run_tests() {
     shift 2
     rm -f "$tmp/on" "$tmp/off"
     touch "$tmp/on" "$tmp/off"
-    (cd "$work" && trap - ERR && set +e && tests "$@") >"$kept/$name.log" 2>&1 7>&- &
+    (cd "$work" && trap - ERR && set +e && tests "$@") >"$part/$name.log" 2>&1 7>&- &
     pid=$!
     server_pids+=("$pid")
     watch "$pid"
     wait "$pid" || true
     end_all
-    seconds=$((SECONDS - started))
-    verdicts <"$kept/$name.log" | sort -u >"$tmp/verdicts"
-    sed -n 's/^failed //p' "$tmp/verdicts" >"$kept/$name.failed"
+    echo $((SECONDS - started)) >"$part/$name.seconds"
+    verdicts <"$part/$name.log" | sort -u >"$tmp/verdicts"
+    sed -n 's/^failed //p' "$tmp/verdicts" >"$part/$name.failed"
     # A name that comes more than once has to pass each time.
-    sed -n 's/^passed //p' "$tmp/verdicts" | comm -23 - "$kept/$name.failed" >"$kept/$name.passed"
+    sed -n 's/^passed //p' "$tmp/verdicts" | comm -23 - "$part/$name.failed" >"$part/$name.passed"
 }
 
 # watch PID  Until it ends: which processes of the program are on the library, which are not? One
@@ -208,25 +221,6 @@ watch() {
     on=$(wc -l <"$tmp/on.all") off=$(wc -l <"$tmp/off.all")
 }
 
-count() { wc -l <"$kept/$1"; }
-
-# summarize UNITS SECONDS  The line that tests/suites/run shows: units with a test that was not
-# skipped, of all; tests passed without and with the library, at the first go; lost for good.
-summarize() {
-    local tested
-    tested=$(sed 's/:.*//' "$kept"/all-without.{passed,failed} | sort -u | wc -l)
-    printf '%s\t%s\t%s\t%s\t%s\t%s\n' "$tested of $1" "$(count all-without.passed)" \
-        "$(count all-with.passed)" "$(count lost)" "$2 s" "$(paste -sd , "$work.versions")"
-}
-
-# first_run MODE  All of the tests, or of the units that the script was given.
-first_run() {
-    run_tests "$1" all ${only[@]+"${only[@]}"}
-    say "$1 the library: $(count "all-$1.passed") passed, $(count "all-$1.failed") failed," \
-        "$seconds s; of $((on + off)) processes seen $on were on it"
-    [ $((on + off)) -gt 0 ] || fail "no process was seen whose program is $work/$program"
-}
-
 # Those that passed without and did not with the library are run again, on both sides: what passes
 # then, or fails without the library too, is known as unsteady; what stays is the library's fault.
 # One at a time, so that they are not in each other's way.
@@ -238,8 +232,8 @@ run_again() {
         say "not passed with the library: $(wc -l <"$tmp/lost"); again, round $round: ${units[*]}"
         run_tests without "again-$round" "${units[@]}"
         run_tests with "again-$round" "${units[@]}"
-        unsteady "pass with the library when run again" "$kept/again-$round-with.passed"
-        comm -23 "$tmp/lost" "$kept/again-$round-without.passed" >"$tmp/lost-without"
+        unsteady "pass with the library when run again" "$part/again-$round-with.passed"
+        comm -23 "$tmp/lost" "$part/again-$round-without.passed" >"$tmp/lost-without"
         unsteady "fail without the library as well when run again" "$tmp/lost-without"
     done
 }
@@ -254,29 +248,96 @@ unsteady() {
     mv "$tmp/left" "$tmp/lost"
 }
 
+# --- portions -------------------------------------------------------------------------------------
+
+# A suite may take hours, so it is run in portions of so many units, each without and then with the
+# library. What they said is in $portions/1, $portions/2 and so on. A whole suite that was stopped
+# goes on behind its last finished portion, if the library and the tests are the same.
+portion_units=50
+
 compare_suite() {
-    local of=${#units[@]} began=$SECONDS
-    [ "${#only[@]}" -eq 0 ] || at_least=1
-    rm -rf "$kept"
-    mkdir "$kept"
-    first_run without
+    local left
+    begin_or_continue
+    mapfile -t left < <(printf '%s\n' "${units[@]}" | grep -vxF -f "$tmp/done" || true)
+    while [ "${#left[@]}" -gt 0 ]; do
+        compare_portion "${left[@]:0:portion_units}"
+        left=("${left[@]:portion_units}")
+        summarize
+        [ "${#left[@]}" -eq 0 ] || say "${#left[@]} of ${#units[@]} units are left"
+    done
+    judge
+}
+
+begin_or_continue() {
+    portions=$work.some
+    if [ "${#only[@]}" -gt 0 ]; then
+        units=("${only[@]}") at_least=1
+    elif [ "$whole" = yes ]; then
+        portions=$work.results
+    fi
+    sha256sum <"$library" >"$tmp/library"
+    if [ "$portions" = "$work.some" ] || [ "${EBB_SUITES_AGAIN:-no}" = yes ] ||
+        ! cmp -s "$tmp/library" "$portions/library"; then
+        rm -rf "$portions"
+    fi
+    mkdir -p "$portions"
+    cp "$tmp/library" "$portions/"
+    for part in "$portions"/*/; do [ -e "$part/lost" ] || rm -rf "$part"; done
+    cat /dev/null "$portions"/*/units >"$tmp/done"
+    if [ -s "$tmp/done" ]; then
+        say "$(wc -l <"$tmp/done") of ${#units[@]} units were run with this library before"
+        summarize
+    fi
+}
+
+compare_portion() {
+    local earlier=("$portions"/*/)
+    part=$portions/$((${#earlier[@]} + 1))
+    mkdir "$part"
+    printf '%s\n' "$@" >"$part/units"
+    first_run without "$@"
     [ "$on" -eq 0 ] || fail "$on processes had the library"
-    [ "$(count all-without.passed)" -ge "$at_least" ] ||
-        fail "only $(count all-without.passed) tests passed, and it should be $at_least at least"
-    first_run with
+    first_run with "$@"
     # Tests may clear the environment for some of their processes.
     [ "$on" -gt 0 ] || fail "no process had the library"
     [ "$off" -le $((on / 10)) ] || fail "$off processes did not have the library"
-    comm -23 "$kept/all-without.passed" "$kept/all-with.passed" >"$tmp/lost"
+    comm -23 "$part/all-without.passed" "$part/all-with.passed" >"$tmp/lost"
     run_again
-    cp "$tmp/lost" "$kept/lost"
-    summarize "$of" $((SECONDS - began)) >"$kept/summary"
-    say "$((SECONDS - began)) s in all"
-    if [ -s "$kept/lost" ]; then
-        head -n 20 "$kept/lost" >&7
-        mode=
-        fail "$(count lost) tests pass without the library and fail with it, see $kept/lost"
+    cp "$tmp/lost" "$part/lost"
+}
+
+# first_run MODE UNIT...
+first_run() {
+    run_tests "$1" all "${@:2}"
+    say "$1 the library: $(wc -l <"$part/all-$1.passed") passed," \
+        "$(wc -l <"$part/all-$1.failed") failed, $(<"$part/all-$1.seconds") s;" \
+        "of $((on + off)) processes seen $on were on it"
+    [ $((on + off)) -gt 0 ] || fail "no process was seen whose program is $work/$program"
+}
+
+# count FILE  Its lines in all portions.
+count() { cat "$portions"/*/"$1" | wc -l; }
+
+seconds() { awk '{ sum += $1 } END { print sum }' "$portions"/*/"all-$1.seconds"; }
+
+# The line that tests/suites/run shows: units with a test that was not skipped, of all; tests passed
+# without and with the library, at the first go; lost for good; seconds without and with.
+summarize() {
+    local tested
+    tested=$(sed 's/:.*//' "$portions"/*/all-without.{passed,failed} | sort -u | wc -l)
+    printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$tested of ${#units[@]}" "$(count all-without.passed)" \
+        "$(count all-with.passed)" "$(count lost)" "$(seconds without)" "$(seconds with)" \
+        "$(paste -sd , "$work.versions")" >"$work.summary"
+}
+
+judge() {
+    [ "$(count all-without.passed)" -ge "$at_least" ] ||
+        fail "only $(count all-without.passed) tests passed, and it should be $at_least at least"
+    mode=
+    if [ "$(count lost)" -gt 0 ]; then
+        head -q -n 20 "$portions"/*/lost >&7
+        fail "$(count lost) tests pass without the library and fail with it, see $portions/*/lost"
     fi
-    ! grep -h '^ebbmalloc: ' "$kept"/*-with.log >&7 || fail "the library complained"
+    ! grep -h '^ebbmalloc: ' "$portions"/*/*-with.log >&7 || fail "the library complained"
     say "every test that passes without the library passes with it"
 }

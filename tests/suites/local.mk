@@ -1,5 +1,6 @@
 # tests/suites: other people's test suites, each without the library and with it. The short ones are
-# tests; `make check-suites` runs all of all of them, which takes hours.
+# tests; `make check-suites` runs all of all of them, which takes hours. It may be stopped, and goes
+# on the next time.
 
 suites_tests = \
 	tests/suites/python3.sh \
