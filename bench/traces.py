@@ -33,8 +33,9 @@ def folder_beside(ebb):
 
 def unpacked(name, folder):
     path = os.path.join(folder, f"{name}.trace")
-    if not os.path.exists(path):
-        with lzma.open(os.path.join(SOURCES, "kept", f"{name}.trace.xz")) as packed:
+    kept = os.path.join(SOURCES, "kept", f"{name}.trace.xz")
+    if not os.path.exists(path) or os.path.getmtime(path) < os.path.getmtime(kept):
+        with lzma.open(kept) as packed:
             with open(path + ".new", "wb") as file:
                 shutil.copyfileobj(packed, file)
         os.rename(path + ".new", path)
