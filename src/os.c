@@ -171,7 +171,9 @@ bool os_move(void *start, size_t size, void *target, size_t target_size)
 
 void *os_move_out(void *start, size_t size)
 {
-    if (REFUSED(OS_CALL_REMAP))
+    /* Of a mapping that is locked the kernel would unlock all, not only what is moved; and for such
+     * a one it refuses this advice, which says nothing about an OS page that is moved. */
+    if (REFUSED(OS_CALL_REMAP) || madvise(start, os_page_size, MADV_COLD) != 0)
         return NULL;
     /* Without a hint as to where to it would take one from what is not there. */
     void *moved = mremap(start, size, size, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, NULL);

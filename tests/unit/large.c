@@ -1,6 +1,8 @@
 /* Large blocks: whole pages of a chunk, resized where they stand. */
 #include "support.h"
 
+#include <sys/mman.h>
+
 #include "huge.h"
 #include "large.h"
 #include "options.h"
@@ -164,6 +166,28 @@ static void a_block_moves_out_to_grow_beyond_4_MiB(void **state)
     assert_true(huge_free(moved));
 }
 
+static bool is_locked(void *start)
+{
+    return madvise(start, os_page_size, MADV_COLD) != 0;
+}
+
+/* The kernel would unlock the neighbour, too. */
+static void a_locked_block_does_not_move_out(void **state)
+{
+    (void)state;
+    char *block = take(MiB), *next = take(MiB);
+    assert_ptr_equal(next, block + MiB);
+    pattern_write(block, MiB, 7);
+    if (mlock(block, 2 * MiB) != 0)
+        skip();
+    assert_null(large_resize(block, LARGE_MAX + 1));
+    assert_true(pattern_holds(block, MiB, 7));
+    assert_true(is_locked(block) && is_locked(next));
+    assert_int_equal(munlock(block, 2 * MiB), 0);
+    assert_true(large_free(block));
+    assert_true(large_free(next));
+}
+
 static void a_block_that_shrinks_gives_its_tail_back(void **state)
 {
     (void)state;
@@ -253,6 +277,7 @@ int main(void)
         TEST(a_block_grows_to_the_end_of_its_chunk),
         TEST(a_block_at_the_end_of_its_chunk_does_not_grow),
         TEST(a_block_moves_out_to_grow_beyond_4_MiB),
+        TEST(a_locked_block_does_not_move_out),
         TEST(a_block_that_shrinks_gives_its_tail_back),
         TEST(zero_is_told_truly),
         TEST(without_memory_there_is_no_block),
