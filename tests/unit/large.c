@@ -178,14 +178,18 @@ static void a_locked_block_does_not_move_out(void **state)
     char *block = take(MiB), *next = take(MiB);
     assert_ptr_equal(next, block + MiB);
     pattern_write(block, MiB, 7);
-    if (mlock(block, 2 * MiB) != 0)
-        skip();
-    assert_null(large_resize(block, LARGE_MAX + 1));
-    assert_true(pattern_holds(block, MiB, 7));
-    assert_true(is_locked(block) && is_locked(next));
-    assert_int_equal(munlock(block, 2 * MiB), 0);
+    /* The process may not lock so much, or qemu does not say what is locked. */
+    bool known = mlock(block, 2 * MiB) == 0 && is_locked(block);
+    if (known) {
+        assert_null(large_resize(block, LARGE_MAX + 1));
+        assert_true(pattern_holds(block, MiB, 7));
+        assert_true(is_locked(block) && is_locked(next));
+    }
+    munlock(block, 2 * MiB);
     assert_true(large_free(block));
     assert_true(large_free(next));
+    if (!known)
+        skip();
 }
 
 static void a_block_that_shrinks_gives_its_tail_back(void **state)
