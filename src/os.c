@@ -177,7 +177,12 @@ void *os_move_out(void *start, size_t size)
         return NULL;
     /* Without a hint as to where to it would take one from what is not there. */
     void *moved = mremap(start, size, size, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, NULL);
-    return moved == MAP_FAILED ? NULL : moved;
+    if (moved == MAP_FAILED)
+        return NULL;
+    /* Who stands in for the kernel may take the addresses for gone: qemu does, and then refuses
+     * system calls that write there. They are accessible, and this changes nothing. */
+    mprotect(start, size, PROT_READ | PROT_WRITE);
+    return moved;
 }
 
 bool os_purge(void *start, size_t size)

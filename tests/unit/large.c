@@ -2,6 +2,7 @@
 #include "support.h"
 
 #include <sys/mman.h>
+#include <sys/random.h>
 
 #include "huge.h"
 #include "large.h"
@@ -161,6 +162,7 @@ static void a_block_moves_out_to_grow_beyond_4_MiB(void **state)
     assert_ptr_equal(large_alloc(MiB, 16, &zero), block);
     assert_true(zero);
     assert_true(reads_zero(block, MiB));
+    assert_int_equal(getrandom(block + MiB - 256, 256, 0), 256); /* the kernel can write there */
     assert_true(large_free(block));
     assert_true(large_free(next));
     assert_true(huge_free(moved));
