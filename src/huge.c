@@ -19,6 +19,10 @@
 #define GATHER_MOST 16
 #define GATHER_LEAST ((size_t)128 * KiB)
 
+/* With so many blocks live, none is made of several pieces any more: the kernel allows a process
+ * 65,530 mappings. */
+#define GATHER_BLOCKS 1024
+
 struct huge_lists huge_lists;
 
 /* Bytes of kept and leaving for those who look without the lock. */
@@ -281,7 +285,8 @@ static struct huge *reuse(size_t size, size_t alignment)
         block = pieces_take_fitting(&huge_lists.empty, size, alignment);
         purge_note_use(block != NULL ? size : 0);
     }
-    if (block == NULL && alignment <= os_page_size && is_kept_for_use())
+    if (block == NULL && alignment <= os_page_size && is_kept_for_use() &&
+        huge_lists.live.count < GATHER_BLOCKS)
         row = pieces_gather(&huge_lists.kept, size, GATHER_LEAST, GATHER_MOST);
     unlock_lists();
     return row != NULL ? use_gathered(row, size) : block;
@@ -445,9 +450,14 @@ void *huge_move_in(char *start, size_t bytes, size_t size)
         return NULL;
     }
     block->mapping = next_mapping();
-    if (!pagemap_prepare(block->start, bytes) || !lengthen(block, whole_size(size))) {
+    bool ready = pagemap_prepare(block->start, bytes);
+    if (!ready || !lengthen(block, whole_size(size))) {
         memcpy(start, block->start, bytes);
-        let_go(block);
+        purge_note_use(bytes);
+        if (ready)
+            let_go(block);
+        else if (os_unmap(block->start, bytes)) /* else nobody may have these addresses */
+            drop_record(block);
         return NULL;
     }
     note_growth(block->size - bytes);

@@ -171,17 +171,17 @@ bool os_move(void *start, size_t size, void *target, size_t target_size)
 
 void *os_move_out(void *start, size_t size)
 {
-    if (REFUSED(OS_CALL_REMAP))
+    /* Of a mapping that is locked the kernel would unlock all, not only what is moved; and for such
+     * a one it refuses this advice, which says nothing about an OS page that is moved. */
+    if (REFUSED(OS_CALL_REMAP) || madvise(start, os_page_size, MADV_COLD) != 0)
         return NULL;
     /* Without a hint as to where to it would take one from what is not there. */
     void *moved = mremap(start, size, size, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, NULL);
     if (moved == MAP_FAILED)
         return NULL;
-    /* An emulator (qemu's, of a user's program) may take the addresses for unmapped by that. */
-    unsigned char resident;
-    if (mincore(start, os_page_size, &resident) != 0)
-        mmap(start, size, PROT_READ | PROT_WRITE,
-             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    /* Who stands in for the kernel may take the addresses for gone: qemu does, and then refuses
+     * system calls that write there. They are accessible, and this changes nothing. */
+    mprotect(start, size, PROT_READ | PROT_WRITE);
     return moved;
 }
 

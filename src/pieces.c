@@ -146,7 +146,7 @@ void pieces_insert(struct huge_list *list, struct huge *row)
     }
 }
 
-/* Makes a row, which is in no list, longer by the piece that stands behind it. */
+/* Makes a row longer by the piece that stands behind it. */
 static void swallow(struct huge_list *list, struct huge *row, struct huge *piece)
 {
     struct huge *last = pieces_last(row);
@@ -171,8 +171,8 @@ static size_t bytes_from(const struct huge *piece, size_t enough)
     return bytes;
 }
 
-/* Makes a row, which is in no list, at least size bytes long by pieces of the list from `piece` on,
- * which stand behind it and suffice. What it then has too much goes back. */
+/* Makes a row at least size bytes long by pieces of the list from `piece` on, which stand behind it
+ * and suffice. What it then has too much goes back. */
 static void grow_into(struct huge_list *list, struct huge *row, struct huge *piece, size_t size)
 {
     for (struct huge *next; row->size < size; piece = next) {

@@ -20,8 +20,8 @@ void pieces_drop(struct huge *row);
 size_t pieces_own(const struct huge *piece);
 struct huge *pieces_last(struct huge *row);
 
-/* Cuts off what a row, which is in no list, has beyond size: a row as well. NULL for want of a
- * record, and then it stays as long as it is. */
+/* Cuts off what a row has beyond size: a row as well. NULL for want of a record, and then it stays
+ * as long as it is. The bytes of a list that the row is in are the caller's to correct. */
 struct huge *pieces_cut(struct huge *row, size_t size);
 
 /* Adds at the front; removes. */
@@ -36,7 +36,7 @@ void pieces_insert(struct huge_list *list, struct huge *row);
 struct huge *pieces_take_fitting(struct huge_list *list, size_t size, size_t alignment);
 
 /* Makes a live block at least size bytes long by what stands right behind it in a list by address.
- * False, and nothing done, when that does not suffice. */
+ * False, and nothing done, when that does not suffice. As to bytes, as above. */
 bool pieces_grow(struct huge_list *list, struct huge *block, size_t size);
 
 /* Takes up to `most` pieces of at least `least` bytes, wherever they are, out of a list until they

@@ -1,6 +1,9 @@
 /* Large blocks: whole pages of a chunk, resized where they stand. */
 #include "support.h"
 
+#include <sys/mman.h>
+#include <sys/random.h>
+
 #include "huge.h"
 #include "large.h"
 #include "options.h"
@@ -159,9 +162,36 @@ static void a_block_moves_out_to_grow_beyond_4_MiB(void **state)
     assert_ptr_equal(large_alloc(MiB, 16, &zero), block);
     assert_true(zero);
     assert_true(reads_zero(block, MiB));
+    assert_int_equal(getrandom(block + MiB - 256, 256, 0), 256); /* the kernel can write there */
     assert_true(large_free(block));
     assert_true(large_free(next));
     assert_true(huge_free(moved));
+}
+
+static bool is_locked(void *start)
+{
+    return madvise(start, os_page_size, MADV_COLD) != 0;
+}
+
+/* The kernel would unlock the neighbour, too. */
+static void a_locked_block_does_not_move_out(void **state)
+{
+    (void)state;
+    char *block = take(MiB), *next = take(MiB);
+    assert_ptr_equal(next, block + MiB);
+    pattern_write(block, MiB, 7);
+    /* The process may not lock so much, or qemu does not say what is locked. */
+    bool known = mlock(block, 2 * MiB) == 0 && is_locked(block);
+    if (known) {
+        assert_null(large_resize(block, LARGE_MAX + 1));
+        assert_true(pattern_holds(block, MiB, 7));
+        assert_true(is_locked(block) && is_locked(next));
+    }
+    munlock(block, 2 * MiB);
+    assert_true(large_free(block));
+    assert_true(large_free(next));
+    if (!known)
+        skip();
 }
 
 static void a_block_that_shrinks_gives_its_tail_back(void **state)
@@ -253,6 +283,7 @@ int main(void)
         TEST(a_block_grows_to_the_end_of_its_chunk),
         TEST(a_block_at_the_end_of_its_chunk_does_not_grow),
         TEST(a_block_moves_out_to_grow_beyond_4_MiB),
+        TEST(a_locked_block_does_not_move_out),
         TEST(a_block_that_shrinks_gives_its_tail_back),
         TEST(zero_is_told_truly),
         TEST(without_memory_there_is_no_block),
