@@ -284,7 +284,7 @@ static void go_on(struct stream *stream)
 
 /* ---- One stream ------------------------------------------------------------------------------ */
 
-/* By its owner. */
+/* By its owner. Not while the process ends: what is in the stream is saved there, once. */
 static void quietly(struct stream *stream, void (*what)(struct stream *))
 {
     bool is_shared = stream == &shared; /* its mutex is held already */
@@ -292,7 +292,9 @@ static void quietly(struct stream *stream, void (*what)(struct stream *))
     struct quiet before = be_quiet();
     if (!is_shared)
         pthread_mutex_lock(&stream->mutex);
-    what(stream);
+    /* Relaxed: who ends the process says so before it takes the mutex. */
+    if (atomic_load_explicit(&stream_state, memory_order_relaxed) == STREAMS_ON)
+        what(stream);
     if (!is_shared)
         pthread_mutex_unlock(&stream->mutex);
     be_as_before(before);

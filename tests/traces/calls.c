@@ -6,6 +6,7 @@
  *   c  all of it; then close all descriptors, open a file called "bystander" many times, and again
  *   k  and then kill itself
  *   e  and return from main while 64 threads pass blocks to each other
+ *   g  and return from main while 64 threads end, one after the other
  *   l  under a limit of the size of files, 100,000 bytes
  *   s  and get blocks until a signal comes, whose handler leaves by _exit
  *   t  in eight threads at once, each of which frees what another one got
@@ -105,6 +106,30 @@ static void *pass(void *argument)
     return NULL;
 }
 
+enum { GOING = 64 };
+static pthread_barrier_t going;
+
+static void *go(void *argument)
+{
+    void *first = malloc(1);
+    for (size_t i = 0; i < 80000; i++)
+        free(malloc(1 + i % 5000));
+    free(first); /* by now, what was noted of the first one has been written */
+    pthread_barrier_wait(&going);
+    usleep(100 * (GOING - (unsigned)(size_t)argument)); /* the youngest first */
+    return NULL;
+}
+
+static void leave_threads_ending(void)
+{
+    pthread_t thread;
+    pthread_barrier_init(&going, NULL, GOING + 1);
+    for (size_t i = 0; i < GOING; i++)
+        if (pthread_create(&thread, NULL, go, (void *)i) != 0)
+            _exit(1);
+    pthread_barrier_wait(&going);
+}
+
 /* For some 20 ms, and they do not stop. */
 static void leave_threads_running(void)
 {
@@ -191,6 +216,8 @@ int main(int argc, char **argv)
     }
     if (strchr(how, 'e') != NULL)
         leave_threads_running();
+    if (strchr(how, 'g') != NULL)
+        leave_threads_ending();
     if (strchr(how, 's') != NULL)
         get_until_a_signal();
     if (strchr(how, 'k') != NULL)

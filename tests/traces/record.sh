@@ -100,8 +100,9 @@ survives_a_kill() {
 }
 
 ends_while_threads_run() {
-    for _ in 1 2 3 4 5 6 7 8 9 10; do
-        expect_run 0 "$ebb" record -o "$scratch/t" "$calls" 1 e
+    local how
+    for how in e e e e e e e e e e g g g g g g g g g g; do
+        expect_run 0 "$ebb" record -o "$scratch/t" "$calls" 1 $how
         expect_run 0 "$ebb" trace "$scratch/t"
         case $out in *'no end mark'*) fail "a return from main left no end mark" ;; esac
     done
