@@ -443,7 +443,7 @@ EXPORT void free(void *pointer)
         return;
     }
     next.free(pointer);
-    stream_exit(recorder_self.stream); /* after a fork, not that before the call */
+    leave(); /* after a fork in a handler, without a stream */
 }
 
 void free_sized(void *pointer, size_t size);

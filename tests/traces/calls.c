@@ -4,6 +4,7 @@
  * HOW: a letter for each thing to do beside it:
  *   f  in a child made by fork, which leaves by _exit
  *   c  all of it; then close all descriptors, open a file called "bystander" many times, and again
+ *   h  in each of 16 children that a signal's handler makes by fork, mostly in the middle of free
  *   k  and then kill itself
  *   e  and return from main while 64 threads pass blocks to each other
  *   g  and return from main while 64 threads end, one after the other
@@ -19,6 +20,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -155,6 +157,34 @@ static void get_until_a_signal(void)
         free(malloc(100));
 }
 
+static volatile sig_atomic_t forked;
+
+static void fork_here(int number)
+{
+    (void)number;
+    forked = fork() == 0 ? 1 : -1;
+}
+
+/* True in the children. What the signal interrupts is mostly the kernel's work for the C library's
+ * malloc and free. */
+static bool fork_in_handlers(void)
+{
+    const struct itimerval soon = {.it_value.tv_usec = 2000};
+    signal(SIGALRM, fork_here);
+    for (int i = 0; i < 16; i++) {
+        int status = 1;
+        forked = 0;
+        setitimer(ITIMER_REAL, &soon, NULL);
+        while (forked == 0)
+            free(malloc(20 << 20));
+        if (forked == 1)
+            return true;
+        if (wait(&status) < 0 || status != 0)
+            _exit(1);
+    }
+    return false;
+}
+
 static void *be_cancelled(void *argument)
 {
     pthread_cancel(pthread_self());
@@ -203,6 +233,8 @@ int main(int argc, char **argv)
         if (child != 0)
             return waitpid(child, &status, 0) != child || status != 0;
     }
+    if (strchr(how, 'h') != NULL && !fork_in_handlers())
+        return 0;
     const struct rlimit limit = {100000, 100000};
     if (strchr(how, 'l') != NULL && setrlimit(RLIMIT_FSIZE, &limit) != 0)
         return 1;

@@ -80,6 +80,17 @@ follows_forks() {
     for file in "$scratch"/t*; do "$ebb" trace "$file" >/dev/null || fail "$file"; done
 }
 
+follows_forks_in_handlers() {
+    local file operations
+    rm -f "$scratch"/t*
+    "$ebb" record -o "$scratch/t" --malloc system "$calls" 500 h
+    expect "files" "$(find "$scratch" -mindepth 1 -name 't.*' | grep -c .)" 16
+    for file in "$scratch"/t.*; do
+        read -ra operations <<<"$(counts "$file")"
+        [ "${operations[1]:-0}" = 500 ] || fail "a child has ${operations[1]:-no} calls of calloc"
+    done
+}
+
 keeps_to_its_own_file() {
     cd "$scratch"
     : >bystander
