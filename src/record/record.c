@@ -144,11 +144,19 @@ static cold struct stream *join(void)
     return own_stream();
 }
 
+/* An operation may end by that stream alone, when it had got so far before the fork. */
+static bool is_inside(void)
+{
+    const struct stream *begun_in = recorder_self.begun_in;
+    return recorder_self.is_inside && (begun_in == NULL || begun_in->limit == NULL);
+}
+
 static bool enter_without_stream(void)
 {
-    if (recorder_self.is_inside || !is_ready() || !streams_are_on())
+    if (is_inside() || !is_ready() || !streams_are_on())
         return false;
     recorder_self.is_inside = true;
+    recorder_self.begun_in = NULL;
     struct stream *stream = join();
     if (stream != NULL)
         stream_look(stream);

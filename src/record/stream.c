@@ -509,8 +509,10 @@ static void in_child(void)
         stream->is_free = true;
     }
     reset(&shared, stream_first);
-    if (recorder_self.stream != &stream_none)
-        recorder_self.is_inside = recorder_self.stream->limit == NULL; /* a handler forked */
+    if (recorder_self.stream != &stream_none && recorder_self.stream->limit == NULL) {
+        recorder_self.is_inside = true; /* a handler forked */
+        recorder_self.begun_in = recorder_self.stream;
+    }
     recorder_self.stream = &stream_none;
     be_as_before(before_shared);
 }
