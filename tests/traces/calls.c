@@ -11,6 +11,7 @@
  *   l  under a limit of the size of files, 100,000 bytes
  *   s  and get blocks until a signal comes, whose handler leaves by _exit
  *   t  in eight threads at once, each of which frees what another one got
+ *   v  all of it in a child made by vfork that has closed all descriptors; and again
  *   x  in a thread that is cancelled, and ends where it says so itself
  */
 #include <dlfcn.h>
@@ -213,6 +214,22 @@ static void close_all(void)
             _exit(1);
 }
 
+/* The child has descriptors of its own, and the parent's memory. */
+static void work_in_vfork(void)
+{
+    int status = 1;
+    pid_t child = vfork();
+    if (child == 0) {
+        for (int i = 3; i < 1024; i++)
+            close(i);
+        get(&parts[0]);
+        give_back(&parts[0]);
+        _exit(0);
+    }
+    if (waitpid(child, &status, 0) != child || status != 0)
+        _exit(1);
+}
+
 int main(int argc, char **argv)
 {
     const char *how = argc > 2 ? argv[2] : "";
@@ -235,6 +252,8 @@ int main(int argc, char **argv)
     }
     if (strchr(how, 'h') != NULL && !fork_in_handlers())
         return 0;
+    if (strchr(how, 'v') != NULL)
+        work_in_vfork();
     const struct rlimit limit = {100000, 100000};
     if (strchr(how, 'l') != NULL && setrlimit(RLIMIT_FSIZE, &limit) != 0)
         return 1;

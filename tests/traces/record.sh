@@ -91,6 +91,12 @@ follows_forks_in_handlers() {
     done
 }
 
+follows_vforks() {
+    "$ebb" record -o "$scratch/none" "$calls" 0 v
+    "$ebb" record -o "$scratch/some" "$calls" 20000 v
+    grows_by "$scratch/none" "$scratch/some" "$(times_calls 40000)"
+}
+
 keeps_to_its_own_file() {
     cd "$scratch"
     : >bystander
