@@ -714,7 +714,13 @@ static __attribute__((destructor)) void end_process(void)
     streams_end();
 }
 
-/* The ends that run no destructors. */
+/* The ends that run no destructors. quick_exit leaves by the C library's own _exit; what is asked
+ * for first is done last. */
+static __attribute__((constructor)) void begin_process(void)
+{
+    at_quick_exit(end_process);
+}
+
 EXPORT _Noreturn void _exit(int status)
 {
     streams_end();

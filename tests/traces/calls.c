@@ -9,6 +9,7 @@
  *   e  and return from main while 64 threads pass blocks to each other
  *   g  and return from main while 64 threads end, one after the other
  *   l  under a limit of the size of files, 100,000 bytes
+ *   q  and leave by quick_exit
  *   s  and get blocks until a signal comes, whose handler leaves by _exit
  *   t  in eight threads at once, each of which frees what another one got
  *   v  all of it in a child made by vfork that has closed all descriptors; and again
@@ -273,6 +274,8 @@ int main(int argc, char **argv)
         get_until_a_signal();
     if (strchr(how, 'k') != NULL)
         kill(getpid(), SIGKILL);
+    if (strchr(how, 'q') != NULL)
+        quick_exit(0);
     if (strchr(how, 'f') != NULL)
         _exit(0);
     return 0;

@@ -116,6 +116,12 @@ survives_a_kill() {
     [ "$operations" -gt 1000000 ] || fail "only $operations of 1,7 million operations are there"
 }
 
+ends_by_quick_exit() {
+    expect_run 0 "$ebb" record -o "$scratch/t" "$calls" 100 q
+    expect_run 0 "$ebb" trace "$scratch/t"
+    case $out in *'no end mark'*) fail "quick_exit left no end mark" ;; esac
+}
+
 ends_while_threads_run() {
     local how
     for how in e e e e e e e e e e g g g g g g g g g g; do
@@ -196,6 +202,19 @@ is_compact() {
     local bytes
     bytes=$("$ebb" trace "$scratch/t" | sed -n 's/.*; \([0-9]*\)\.[0-9]* bytes each here.*/\1/p')
     [ "$bytes" -lt 6 ] || fail "$bytes bytes an operation"
+}
+
+tells_what_to_do_about_another_version() {
+    local version
+    "$ebb" record -o "$scratch/t" "$calls" 10
+    for version in 1 3; do
+        printf '%b' "\\x$version" | dd of="$scratch/t" bs=1 seek=8 conv=notrunc status=none
+        expect_run 1 "$ebb" trace "$scratch/t"
+        expect_complaint "ebb: trace: $scratch/t: a trace of version $version, and this ebb reads version 2: $(
+            [ $version = 1 ] && echo record the program again || echo it takes a newer ebb)"
+        expect_run 1 "$ebb" replay "$scratch/t"
+        expect_complaint "ebb: replay: $scratch/t: a trace of version $version*"
+    done
 }
 
 shows_what_it_holds() {
