@@ -149,6 +149,14 @@ ends_at_a_limit() {
     expect "trace" "$out" '*no end mark*'
 }
 
+tells_of_too_little_address_space() {
+    # Enough for the program and its malloc, but not for 128 MiB more. (KiB)
+    expect_run 0 bash -c 'ulimit -v 130000 && exec "$0" record -o "$1" --malloc system "$2" 100' \
+        "$ebb" "$scratch/t" "$calls"
+    expect "the recorder's line" "$err" '*: record: no address space to note blocks in; *'
+    expect_run 0 "$ebb" trace "$scratch/t"
+}
+
 reads_up_to_a_cut() {
     "$ebb" record -o "$scratch/t" "$calls" 20000 t
     local whole size operations last=0
