@@ -57,8 +57,10 @@ static bool read_header(struct trace_file *file)
     memcpy(header, file->bytes, sizeof *header);
     if (header->version != TRACE_VERSION) {
         snprintf(file->error, sizeof file->error,
-                 "a trace of version %u; this ebb reads version %u", header->version,
-                 TRACE_VERSION);
+                 "a trace of version %u, and this ebb reads version %u: %s", header->version,
+                 TRACE_VERSION,
+                 header->version < TRACE_VERSION ? "record the program again"
+                                                 : "it takes a newer ebb");
         return false;
     }
     if (header->size < sizeof *header || header->size > sizeof *header + TRACE_COMMAND_MOST)

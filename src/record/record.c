@@ -144,11 +144,19 @@ static cold struct stream *join(void)
     return own_stream();
 }
 
+/* An operation may end by that stream alone, when it had got so far before the fork. */
+static bool is_inside(void)
+{
+    const struct stream *begun_in = recorder_self.begun_in;
+    return recorder_self.is_inside && (begun_in == NULL || begun_in->limit == NULL);
+}
+
 static bool enter_without_stream(void)
 {
-    if (recorder_self.is_inside || !is_ready() || !streams_are_on())
+    if (is_inside() || !is_ready() || !streams_are_on())
         return false;
     recorder_self.is_inside = true;
+    recorder_self.begun_in = NULL;
     struct stream *stream = join();
     if (stream != NULL)
         stream_look(stream);
@@ -443,7 +451,7 @@ EXPORT void free(void *pointer)
         return;
     }
     next.free(pointer);
-    stream_exit(recorder_self.stream); /* after a fork, not that before the call */
+    leave(); /* after a fork in a handler, without a stream */
 }
 
 void free_sized(void *pointer, size_t size);
@@ -706,7 +714,13 @@ static __attribute__((destructor)) void end_process(void)
     streams_end();
 }
 
-/* The ends that run no destructors. */
+/* The ends that run no destructors. quick_exit leaves by the C library's own _exit; what is asked
+ * for first is done last. */
+static __attribute__((constructor)) void begin_process(void)
+{
+    at_quick_exit(end_process);
+}
+
 EXPORT _Noreturn void _exit(int status)
 {
     streams_end();

@@ -33,6 +33,7 @@ static struct stream *streams; /* all but the shared one; those that are here st
 static struct stream shared;
 static uint32_t last_number = 1;
 static pid_t home;
+static bool *is_at_home; /* false in a child of which nobody told us; NULL where that is unknown */
 static uint64_t begun_us;
 
 struct stream stream_none;
@@ -182,6 +183,47 @@ static bool begin_file(void)
     return write_header();
 }
 
+/* A page of its own, which the kernel clears when it copies this memory for a child. */
+static void make_home_page(void)
+{
+    size_t size = (size_t)sysconf(_SC_PAGESIZE);
+    void *page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (page == MAP_FAILED)
+        return;
+    if (madvise(page, size, MADV_WIPEONFORK) == 0)
+        is_at_home = page;
+    else
+        munmap(page, size);
+}
+
+static void come_home(void)
+{
+    home = getpid();
+    if (is_at_home != NULL)
+        *is_at_home = true;
+}
+
+/* What is in the streams is this process's: also in a child of vfork, which is another process, but
+ * whose operations are the parent's, in its memory. */
+static bool is_ours_to_write(void)
+{
+    return is_at_home != NULL ? *is_at_home : getpid() == home;
+}
+
+static bool write_to_file(const void *chunks, size_t length)
+{
+    int before = descriptor;
+    bool done = file_is_begun || begin_file();
+    if (done && !is_ours(descriptor))
+        done = is_ours(descriptor = open_high(0));
+    done = done && write_all(chunks, length);
+    if (descriptor != before && getpid() != home) { /* the parent does not have it */
+        close(descriptor);
+        descriptor = before;
+    }
+    return done;
+}
+
 /* Nobody begins an operation any more. */
 static void end_noting(void)
 {
@@ -194,14 +236,10 @@ static void end_noting(void)
 static void write_chunks(const void *chunks, size_t length)
 {
     int state = atomic_load_explicit(&stream_state, memory_order_relaxed);
-    if ((state != STREAMS_ON && state != STREAMS_ENDING) || getpid() != home)
+    if ((state != STREAMS_ON && state != STREAMS_ENDING) || !is_ours_to_write())
         return;
     signals pending = pending_signals();
-    bool done = file_is_begun || begin_file();
-    if (done && !is_ours(descriptor))
-        done = is_ours(descriptor = open_high(0));
-    done = done && write_all(chunks, length);
-    if (!done) {
+    if (!write_to_file(chunks, length)) {
         text_warn("record: %s: cannot be written any more; the trace ends here", path);
         atomic_store_explicit(&stream_state, STREAMS_OFF, memory_order_relaxed);
         end_noting();
@@ -284,7 +322,7 @@ static void go_on(struct stream *stream)
 
 /* ---- One stream ------------------------------------------------------------------------------ */
 
-/* By its owner. */
+/* By its owner. Not while the process ends: what is in the stream is saved there, once. */
 static void quietly(struct stream *stream, void (*what)(struct stream *))
 {
     bool is_shared = stream == &shared; /* its mutex is held already */
@@ -292,7 +330,9 @@ static void quietly(struct stream *stream, void (*what)(struct stream *))
     struct quiet before = be_quiet();
     if (!is_shared)
         pthread_mutex_lock(&stream->mutex);
-    what(stream);
+    /* Relaxed: who ends the process says so before it takes the mutex. */
+    if (atomic_load_explicit(&stream_state, memory_order_relaxed) == STREAMS_ON)
+        what(stream);
     if (!is_shared)
         pthread_mutex_unlock(&stream->mutex);
     be_as_before(before);
@@ -494,7 +534,7 @@ static void in_child(void)
     pthread_mutex_init(&file_mutex, NULL);
     pthread_mutex_init(&list_mutex, NULL);
     pthread_mutex_init(&shared.mutex, NULL);
-    home = getpid();
+    come_home();
     begun_us = now_us(CLOCK_MONOTONIC_COARSE);
     if (descriptor >= 0 && is_ours(descriptor))
         close(descriptor);
@@ -507,8 +547,10 @@ static void in_child(void)
         stream->is_free = true;
     }
     reset(&shared, stream_first);
-    if (recorder_self.stream != &stream_none)
-        recorder_self.is_inside = recorder_self.stream->limit == NULL; /* a handler forked */
+    if (recorder_self.stream != &stream_none && recorder_self.stream->limit == NULL) {
+        recorder_self.is_inside = true; /* a handler forked */
+        recorder_self.begun_in = recorder_self.stream;
+    }
     recorder_self.stream = &stream_none;
     be_as_before(before_shared);
 }
@@ -524,7 +566,8 @@ int streams_start(void)
     bool is_wanted = file != NULL && *file == '/' && strlen(file) < sizeof base_path;
     bool is_first = atomic_load_explicit(&stream_state, memory_order_relaxed) == STREAMS_NOT_READY;
     if (is_first && is_wanted) {
-        home = getpid();
+        make_home_page();
+        come_home();
         begun_us = now_us(CLOCK_MONOTONIC_COARSE);
         strcpy(base_path, file);
         name_file(first != NULL && strtol(first, NULL, 10) == home);

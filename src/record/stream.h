@@ -64,9 +64,10 @@ extern hidden struct stream stream_none;
 
 /* The calling thread's. */
 struct recorder {
-    struct stream *stream; /* stream_none: not joined yet, or ended */
-    bool has_ended;        /* notes in the shared stream */
-    bool is_inside;        /* without a stream of its own: in an operation */
+    struct stream *stream;         /* stream_none: not joined yet, or ended */
+    bool has_ended;                /* notes in the shared stream */
+    bool is_inside;                /* without a stream of its own: in an operation … */
+    const struct stream *begun_in; /* … that a handler's fork found in this stream; or NULL */
 };
 extern hidden __thread struct recorder recorder_self __attribute__((tls_model("initial-exec")));
 

@@ -4,11 +4,15 @@
  * HOW: a letter for each thing to do beside it:
  *   f  in a child made by fork, which leaves by _exit
  *   c  all of it; then close all descriptors, open a file called "bystander" many times, and again
+ *   h  in each of 16 children that a signal's handler makes by fork, mostly in the middle of free
  *   k  and then kill itself
  *   e  and return from main while 64 threads pass blocks to each other
+ *   g  and return from main while 64 threads end, one after the other
  *   l  under a limit of the size of files, 100,000 bytes
+ *   q  and leave by quick_exit
  *   s  and get blocks until a signal comes, whose handler leaves by _exit
  *   t  in eight threads at once, each of which frees what another one got
+ *   v  all of it in a child made by vfork that has closed all descriptors; and again
  *   x  in a thread that is cancelled, and ends where it says so itself
  */
 #include <dlfcn.h>
@@ -18,6 +22,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -105,6 +110,30 @@ static void *pass(void *argument)
     return NULL;
 }
 
+enum { GOING = 64 };
+static pthread_barrier_t going;
+
+static void *go(void *argument)
+{
+    void *first = malloc(1);
+    for (size_t i = 0; i < 80000; i++)
+        free(malloc(1 + i % 5000));
+    free(first); /* by now, what was noted of the first one has been written */
+    pthread_barrier_wait(&going);
+    usleep(100 * (GOING - (unsigned)(size_t)argument)); /* the youngest first */
+    return NULL;
+}
+
+static void leave_threads_ending(void)
+{
+    pthread_t thread;
+    pthread_barrier_init(&going, NULL, GOING + 1);
+    for (size_t i = 0; i < GOING; i++)
+        if (pthread_create(&thread, NULL, go, (void *)i) != 0)
+            _exit(1);
+    pthread_barrier_wait(&going);
+}
+
 /* For some 20 ms, and they do not stop. */
 static void leave_threads_running(void)
 {
@@ -128,6 +157,34 @@ static void get_until_a_signal(void)
     setitimer(ITIMER_REAL, &soon, NULL);
     for (;;)
         free(malloc(100));
+}
+
+static volatile sig_atomic_t forked;
+
+static void fork_here(int number)
+{
+    (void)number;
+    forked = fork() == 0 ? 1 : -1;
+}
+
+/* True in the children. What the signal interrupts is mostly the kernel's work for the C library's
+ * malloc and free. */
+static bool fork_in_handlers(void)
+{
+    const struct itimerval soon = {.it_value.tv_usec = 2000};
+    signal(SIGALRM, fork_here);
+    for (int i = 0; i < 16; i++) {
+        int status = 1;
+        forked = 0;
+        setitimer(ITIMER_REAL, &soon, NULL);
+        while (forked == 0)
+            free(malloc(20 << 20));
+        if (forked == 1)
+            return true;
+        if (wait(&status) < 0 || status != 0)
+            _exit(1);
+    }
+    return false;
 }
 
 static void *be_cancelled(void *argument)
@@ -158,6 +215,22 @@ static void close_all(void)
             _exit(1);
 }
 
+/* The child has descriptors of its own, and the parent's memory. */
+static void work_in_vfork(void)
+{
+    int status = 1;
+    pid_t child = vfork();
+    if (child == 0) {
+        for (int i = 3; i < 1024; i++)
+            close(i);
+        get(&parts[0]);
+        give_back(&parts[0]);
+        _exit(0);
+    }
+    if (waitpid(child, &status, 0) != child || status != 0)
+        _exit(1);
+}
+
 int main(int argc, char **argv)
 {
     const char *how = argc > 2 ? argv[2] : "";
@@ -178,6 +251,10 @@ int main(int argc, char **argv)
         if (child != 0)
             return waitpid(child, &status, 0) != child || status != 0;
     }
+    if (strchr(how, 'h') != NULL && !fork_in_handlers())
+        return 0;
+    if (strchr(how, 'v') != NULL)
+        work_in_vfork();
     const struct rlimit limit = {100000, 100000};
     if (strchr(how, 'l') != NULL && setrlimit(RLIMIT_FSIZE, &limit) != 0)
         return 1;
@@ -191,10 +268,14 @@ int main(int argc, char **argv)
     }
     if (strchr(how, 'e') != NULL)
         leave_threads_running();
+    if (strchr(how, 'g') != NULL)
+        leave_threads_ending();
     if (strchr(how, 's') != NULL)
         get_until_a_signal();
     if (strchr(how, 'k') != NULL)
         kill(getpid(), SIGKILL);
+    if (strchr(how, 'q') != NULL)
+        quick_exit(0);
     if (strchr(how, 'f') != NULL)
         _exit(0);
     return 0;

@@ -80,6 +80,23 @@ follows_forks() {
     for file in "$scratch"/t*; do "$ebb" trace "$file" >/dev/null || fail "$file"; done
 }
 
+follows_forks_in_handlers() {
+    local file operations
+    rm -f "$scratch"/t*
+    "$ebb" record -o "$scratch/t" --malloc system "$calls" 500 h
+    expect "files" "$(find "$scratch" -mindepth 1 -name 't.*' | grep -c .)" 16
+    for file in "$scratch"/t.*; do
+        read -ra operations <<<"$(counts "$file")"
+        [ "${operations[1]:-0}" = 500 ] || fail "a child has ${operations[1]:-no} calls of calloc"
+    done
+}
+
+follows_vforks() {
+    "$ebb" record -o "$scratch/none" "$calls" 0 v
+    "$ebb" record -o "$scratch/some" "$calls" 20000 v
+    grows_by "$scratch/none" "$scratch/some" "$(times_calls 40000)"
+}
+
 keeps_to_its_own_file() {
     cd "$scratch"
     : >bystander
@@ -99,9 +116,16 @@ survives_a_kill() {
     [ "$operations" -gt 1000000 ] || fail "only $operations of 1,7 million operations are there"
 }
 
+ends_by_quick_exit() {
+    expect_run 0 "$ebb" record -o "$scratch/t" "$calls" 100 q
+    expect_run 0 "$ebb" trace "$scratch/t"
+    case $out in *'no end mark'*) fail "quick_exit left no end mark" ;; esac
+}
+
 ends_while_threads_run() {
-    for _ in 1 2 3 4 5 6 7 8 9 10; do
-        expect_run 0 "$ebb" record -o "$scratch/t" "$calls" 1 e
+    local how
+    for how in e e e e e e e e e e g g g g g g g g g g; do
+        expect_run 0 "$ebb" record -o "$scratch/t" "$calls" 1 $how
         expect_run 0 "$ebb" trace "$scratch/t"
         case $out in *'no end mark'*) fail "a return from main left no end mark" ;; esac
     done
@@ -123,6 +147,14 @@ ends_at_a_limit() {
     expect "the recorder's line" "$err" "*: $scratch/t: cannot be written any more; the trace ends here"
     expect_run 0 "$ebb" trace "$scratch/t"
     expect "trace" "$out" '*no end mark*'
+}
+
+tells_of_too_little_address_space() {
+    # Enough for the program and its malloc, but not for 128 MiB more. (KiB)
+    expect_run 0 bash -c 'ulimit -v 130000 && exec "$0" record -o "$1" --malloc system "$2" 100' \
+        "$ebb" "$scratch/t" "$calls"
+    expect "the recorder's line" "$err" '*: record: no address space to note blocks in; *'
+    expect_run 0 "$ebb" trace "$scratch/t"
 }
 
 reads_up_to_a_cut() {
@@ -178,6 +210,19 @@ is_compact() {
     local bytes
     bytes=$("$ebb" trace "$scratch/t" | sed -n 's/.*; \([0-9]*\)\.[0-9]* bytes each here.*/\1/p')
     [ "$bytes" -lt 6 ] || fail "$bytes bytes an operation"
+}
+
+tells_what_to_do_about_another_version() {
+    local version
+    "$ebb" record -o "$scratch/t" "$calls" 10
+    for version in 1 3; do
+        printf '%b' "\\x$version" | dd of="$scratch/t" bs=1 seek=8 conv=notrunc status=none
+        expect_run 1 "$ebb" trace "$scratch/t"
+        expect_complaint "ebb: trace: $scratch/t: a trace of version $version, and this ebb reads version 2: $(
+            [ $version = 1 ] && echo record the program again || echo it takes a newer ebb)"
+        expect_run 1 "$ebb" replay "$scratch/t"
+        expect_complaint "ebb: replay: $scratch/t: a trace of version $version*"
+    done
 }
 
 shows_what_it_holds() {
