@@ -20,6 +20,10 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4 /* since Linux 5.7 */
+#endif
+
 #define PAGE ((size_t)PAGE_KIB * 1024)
 #define PARTS_MOST 16 /* real pages of 4 KiB in one of 64 */
 
@@ -158,18 +162,21 @@ void *mremap(void *start, size_t size, size_t wanted, int flags, ...)
 {
     va_list arguments;
     va_start(arguments, flags);
-    void *target = (flags & MREMAP_FIXED) != 0 ? va_arg(arguments, void *) : NULL;
+    bool leave = (flags & MREMAP_DONTUNMAP) != 0; /* it moves in any case */
+    void *target = (flags & MREMAP_FIXED) != 0 || leave ? va_arg(arguments, void *) : NULL;
     va_end(arguments);
     require_whole("mremap", start, size);
     require_whole("mremap", target, wanted);
     bool may_move = (flags & (MREMAP_MAYMOVE | MREMAP_FIXED)) == MREMAP_MAYMOVE;
-    long moved = ask(SYS_mremap, (long)start, (long)size, (long)wanted, may_move ? 0 : flags,
-                     (long)target, 0);
+    long moved = -ENOMEM;
+    if (!may_move || !leave)
+        moved = ask(SYS_mremap, (long)start, (long)size, (long)wanted, may_move ? 0 : flags,
+                    (long)target, 0);
     if (moved < 0 && may_move) {
         long place = reserve(wanted);
         moved = place < 0 ? place
                           : ask(SYS_mremap, (long)start, (long)size, (long)wanted,
-                                MREMAP_MAYMOVE | MREMAP_FIXED, place, 0);
+                                flags | MREMAP_FIXED, place, 0);
     }
     return (void *)result_of(moved);
 }
