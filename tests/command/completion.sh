@@ -38,5 +38,7 @@ expect "a column" "$(complete_words top --sort re | tr '\n' ' ')" 'resident retu
 LD_PRELOAD=$EBB_LIB sleep 100 &
 trap 'kill $! ; rm -rf "$scratch"' EXIT
 await "a process on the library" "$EBB_CMD" stat $!
-complete_words stat '' | grep -qx $! || fail "a process on the library is not offered"
+complete_words stat '' >"$scratch/offered"
+grep -qx $! "$scratch/offered" ||
+    fail "process $!, on the library, is not offered: $(ebb top 2>&1; echo "exit status $?")"
 ! complete_words stat '' | grep -qx $$ || fail "a process not on the library is offered"

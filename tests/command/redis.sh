@@ -65,7 +65,7 @@ told, used, resident = json.load(open(sys.argv[1])), int(sys.argv[2]), int(sys.a
 live = sum(told[f"live_{kind}_bytes"] for kind in ("small", "large", "huge"))
 assert used <= live + (64 << 10) and live < used * 1.02 + (2 << 20), (live, used)
 assert abs(told["resident_bytes"] - resident) < 2 << 20, (told["resident_bytes"], resident)
-assert told["damaged_records"] == 0
+assert told["damaged_records"] == 0, told["damaged_records"]
 END
 [ "$(cli ping)" = PONG ] || fail "redis-server does not answer any more"
 grep -iE 'crash|assert|ebbmalloc:' "$scratch/log" && fail "redis-server complains"
