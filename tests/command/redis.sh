@@ -55,11 +55,11 @@ wait "$load" || fail "the load failed: $(<"$scratch/benchmark")"
 
 # At rest: what is live is what redis counts by malloc_usable_size, and what libc and its other
 # threads hold; resident is what both read from the kernel.
-sleep 1
-expect_run 0 "$ebb" stat --json "$pid"
-used=$(number memory used_memory)
-resident=$(number memory used_memory_rss)
-python3 - "$scratch/out" "$used" "$resident" <<'END' || fail "not what redis says"
+agrees() {
+    expect_run 0 "$ebb" stat --json "$pid"
+    used=$(number memory used_memory)
+    resident=$(number memory used_memory_rss)
+    python3 - "$scratch/out" "$used" "$resident" <<'END'
 import json, sys
 told, used, resident = json.load(open(sys.argv[1])), int(sys.argv[2]), int(sys.argv[3])
 live = sum(told[f"live_{kind}_bytes"] for kind in ("small", "large", "huge"))
@@ -67,6 +67,13 @@ assert used <= live + (64 << 10) and live < used * 1.02 + (2 << 20), (live, used
 assert abs(told["resident_bytes"] - resident) < 2 << 20, (told["resident_bytes"], resident)
 assert told["damaged_records"] == 0, told["damaged_records"]
 END
+}
+# On a machine that is full the purger may still be at work after a second: it changes records.
+for turn in 1 2 3 4 5; do
+    sleep 1
+    ! agrees 2>"$scratch/disagreement" || break
+    [ "$turn" != 5 ] || fail "not what redis says: $(<"$scratch/disagreement")"
+done
 [ "$(cli ping)" = PONG ] || fail "redis-server does not answer any more"
 grep -iE 'crash|assert|ebbmalloc:' "$scratch/log" && fail "redis-server complains"
 echo "live by ebb $(python3 -c 'import json,sys; d=json.load(open(sys.argv[1])); print((d["live_small_bytes"]+d["live_large_bytes"]+d["live_huge_bytes"])>>10)' "$scratch/out") KiB, by redis $((used >> 10)) KiB"
