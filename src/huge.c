@@ -174,6 +174,18 @@ static uint64_t next_mapping(void)
     return atomic_fetch_add_explicit(&mappings, 1, memory_order_relaxed) + 1;
 }
 
+/* Makes the record that of a mapping, or drops it: false, where that was refused, and start NULL.
+ */
+static bool begin(struct huge *block, char *start, size_t size)
+{
+    if (start == NULL) {
+        drop_record(block);
+        return false;
+    }
+    *block = (struct huge){.start = start, .size = size, .mapping = next_mapping()};
+    return true;
+}
+
 /* Unmaps what is in no list. Where the kernel refuses (at vm.max_map_count, when that would split
  * a mapping), the memory goes at least, and the addresses are kept for use. */
 static void let_go(struct huge *block)
@@ -300,14 +312,8 @@ void *huge_alloc(size_t size, size_t alignment, bool *zero)
     *zero = block == NULL;
     if (block == NULL) {
         block = new_record();
-        if (block == NULL)
+        if (block == NULL || !begin(block, map(size, alignment), size))
             return NULL;
-        *block = (struct huge){.start = map(size, alignment), .size = size};
-        if (block->start == NULL) {
-            drop_record(block);
-            return NULL;
-        }
-        block->mapping = next_mapping();
         note_growth(size);
     }
     lock_lists();
@@ -442,14 +448,8 @@ void *huge_resize(void *start, size_t size)
 void *huge_move_in(char *start, size_t bytes, size_t size)
 {
     struct huge *block = new_record();
-    if (block == NULL)
+    if (block == NULL || !begin(block, os_move_out(start, bytes), bytes))
         return NULL;
-    *block = (struct huge){.start = os_move_out(start, bytes), .size = bytes};
-    if (block->start == NULL) {
-        drop_record(block);
-        return NULL;
-    }
-    block->mapping = next_mapping();
     bool ready = pagemap_prepare(block->start, bytes);
     if (!ready || !lengthen(block, whole_size(size))) {
         memcpy(start, block->start, bytes);

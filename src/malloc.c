@@ -358,8 +358,8 @@ static void *move_block(void *pointer, size_t room, size_t size)
     return block;
 }
 
-/* For blocks that are runs or mappings: where they stand, or as a mapping that moves; NULL, and
- * nothing done, when that cannot be. */
+/* For blocks that are runs or mappings: where they stand, or as a mapping that moves. NULL when
+ * that cannot be, and then the block is as it was, but perhaps without a class (large.h). */
 static void *resize_pages(void *pointer, size_t size)
 {
     int saved = errno;
