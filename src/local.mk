@@ -75,6 +75,7 @@ tests_libebbcore_la_CFLAGS = $(EBB_CFLAGS)
 pkglib_LTLIBRARIES += src/record/libebbrecord.la
 src_record_libebbrecord_la_SOURCES = \
 	src/record/blocks.c src/record/blocks.h \
+	src/record/next.c src/record/next.h \
 	src/record/format.h \
 	src/record/record.c \
 	src/record/stream.c src/record/stream.h \

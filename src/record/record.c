@@ -13,88 +13,13 @@
 #include <unistd.h>
 
 #include "blocks.h"
+#include "next.h"
 #include "stream.h"
 #include "text.h"
 
 #define EXPORT __attribute__((visibility("default")))
 
 typedef const void *nothrow; /* how the C++ ABI passes std::nothrow: by reference */
-
-/* ---- The next definitions -------------------------------------------------------------------- */
-
-static struct {
-    void *(*malloc)(size_t);
-    void (*free)(void *);
-    void (*free_sized)(void *, size_t); /* NULL: not in this C library; as the next one */
-    void (*free_aligned_sized)(void *, size_t, size_t);
-    void *(*calloc)(size_t, size_t);
-    void *(*realloc)(void *, size_t);
-    void *(*reallocarray)(void *, size_t, size_t);
-    int (*posix_memalign)(void **, size_t, size_t);
-    void *(*memalign)(size_t, size_t);
-    void *(*aligned_alloc)(size_t, size_t);
-    void *(*valloc)(size_t);
-    void *(*pvalloc)(size_t);
-} next;
-
-/* What the loader asks for while it looks for them is served from here, and never taken back. */
-static _Alignas(MIN_ALIGNMENT) char early[64 * KiB];
-static _Atomic size_t early_used;
-
-static void *early_alloc(size_t size)
-{
-    size_t room = round_up(size + MIN_ALIGNMENT, MIN_ALIGNMENT);
-    size_t at = atomic_fetch_add(&early_used, room);
-    if (size > sizeof early || at + room > sizeof early) {
-        errno = ENOMEM;
-        return NULL;
-    }
-    memcpy(early + at, &size, sizeof size);
-    return early + at + MIN_ALIGNMENT;
-}
-
-static bool is_early(const void *pointer)
-{
-    return unlikely((uintptr_t)pointer - (uintptr_t)early < sizeof early);
-}
-
-/* free is the first that is looked for and malloc the last: malloc tells that all are there. */
-static cold void find_next(void)
-{
-    static __thread bool looking __attribute__((tls_model("initial-exec")));
-    if (looking)
-        return;
-    looking = true;
-    next.free = (__typeof__(next.free))dlsym(RTLD_NEXT, "free");
-    next.free_sized = (__typeof__(next.free_sized))dlsym(RTLD_NEXT, "free_sized");
-    next.free_aligned_sized =
-        (__typeof__(next.free_aligned_sized))dlsym(RTLD_NEXT, "free_aligned_sized");
-    dlerror(); /* the program is not to find it */
-    next.calloc = (__typeof__(next.calloc))dlsym(RTLD_NEXT, "calloc");
-    next.realloc = (__typeof__(next.realloc))dlsym(RTLD_NEXT, "realloc");
-    next.reallocarray = (__typeof__(next.reallocarray))dlsym(RTLD_NEXT, "reallocarray");
-    next.posix_memalign = (__typeof__(next.posix_memalign))dlsym(RTLD_NEXT, "posix_memalign");
-    next.memalign = (__typeof__(next.memalign))dlsym(RTLD_NEXT, "memalign");
-    next.aligned_alloc = (__typeof__(next.aligned_alloc))dlsym(RTLD_NEXT, "aligned_alloc");
-    next.valloc = (__typeof__(next.valloc))dlsym(RTLD_NEXT, "valloc");
-    next.pvalloc = (__typeof__(next.pvalloc))dlsym(RTLD_NEXT, "pvalloc");
-    void *(*found)(size_t) = (void *(*)(size_t))dlsym(RTLD_NEXT, "malloc");
-    if (found == NULL) {
-        text_warn("record: no other malloc behind the recorder");
-        abort();
-    }
-    /* Release: pairs with the acquire in is_ready; with malloc, all are there. */
-    __atomic_store_n(&next.malloc, found, __ATOMIC_RELEASE);
-    looking = false;
-}
-
-static inline bool is_ready(void)
-{
-    if (likely(__atomic_load_n(&next.malloc, __ATOMIC_ACQUIRE) != NULL))
-        return true;
-    find_next();
-    return next.malloc != NULL;
-}
 
 /* ---- A thread's part ------------------------------------------------------------------------- */
 
@@ -153,7 +78,7 @@ static bool is_inside(void)
 
 static bool enter_without_stream(void)
 {
-    if (is_inside() || !is_ready() || !streams_are_on())
+    if (is_inside() || !next_is_ready() || !streams_are_on())
         return false;
     recorder_self.is_inside = true;
     recorder_self.begun_in = NULL;
@@ -404,7 +329,7 @@ static always_inline void *got(enum trace_kind kind, size_t size, void *block)
 static __attribute__((noinline)) void *malloc_anyhow(size_t size)
 {
     if (!enter())
-        return is_ready() ? next.malloc(size) : early_alloc(size);
+        return next_is_ready() ? next.malloc(size) : next_early(size);
     return got_anyhow(TRACE_MALLOC, size, next.malloc(size));
 }
 
@@ -422,7 +347,7 @@ static __attribute__((noinline)) void give_anyhow(void *pointer)
 {
     if (pointer != NULL) {
         note_free_of(blocks_take(pointer));
-        if (!is_early(pointer))
+        if (!next_is_early(pointer))
             next.free(pointer);
     }
     leave();
@@ -434,7 +359,7 @@ static __attribute__((noinline)) void free_anyhow(void *pointer)
         return;
     if (enter())
         give_anyhow(pointer);
-    else if (!is_early(pointer) && is_ready())
+    else if (!next_is_early(pointer) && next_is_ready())
         next.free(pointer);
 }
 
@@ -459,7 +384,7 @@ void free_aligned_sized(void *pointer, size_t alignment, size_t size);
 
 EXPORT void free_sized(void *pointer, size_t size)
 {
-    if (pointer == NULL || is_early(pointer) || unlikely(!is_ready()))
+    if (pointer == NULL || next_is_early(pointer) || unlikely(!next_is_ready()))
         return;
     bool entered = enter();
     if (likely(entered))
@@ -474,7 +399,7 @@ EXPORT void free_sized(void *pointer, size_t size)
 
 EXPORT void free_aligned_sized(void *pointer, size_t alignment, size_t size)
 {
-    if (pointer == NULL || is_early(pointer) || unlikely(!is_ready()))
+    if (pointer == NULL || next_is_early(pointer) || unlikely(!next_is_ready()))
         return;
     bool entered = enter();
     if (likely(entered))
@@ -489,8 +414,8 @@ EXPORT void free_aligned_sized(void *pointer, size_t alignment, size_t size)
 
 EXPORT void *calloc(size_t count, size_t size)
 {
-    if (unlikely(!is_ready()))
-        return size != 0 && count > sizeof early / size ? NULL : early_alloc(count * size);
+    if (unlikely(!next_is_ready()))
+        return size != 0 && count > NEXT_EARLY / size ? NULL : next_early(count * size);
     if (unlikely(!enter()))
         return next.calloc(count, size);
     return got(TRACE_CALLOC, count * size, next.calloc(count, size));
@@ -521,10 +446,10 @@ static void note_result(uint64_t number, void *pointer, size_t size, void *block
 
 EXPORT void *realloc(void *pointer, size_t size)
 {
-    if (is_early(pointer))
+    if (next_is_early(pointer))
         return realloc_early(pointer, size);
-    if (unlikely(!is_ready()))
-        return early_alloc(size);
+    if (unlikely(!next_is_ready()))
+        return next_early(size);
     if (unlikely(!enter()))
         return next.realloc(pointer, size);
     uint64_t number = pointer != NULL ? take_known(pointer) : 0;
@@ -536,7 +461,7 @@ EXPORT void *realloc(void *pointer, size_t size)
 
 EXPORT void *reallocarray(void *pointer, size_t count, size_t size)
 {
-    if (is_early(pointer) || unlikely(!is_ready()) || next.reallocarray == NULL) {
+    if (next_is_early(pointer) || unlikely(!next_is_ready()) || next.reallocarray == NULL) {
         if (!__builtin_mul_overflow(count, size, &size))
             return realloc(pointer, size);
         errno = ENOMEM;
@@ -556,7 +481,7 @@ EXPORT void *reallocarray(void *pointer, size_t count, size_t size)
 
 EXPORT int posix_memalign(void **pointer, size_t alignment, size_t size)
 {
-    if (unlikely(!is_ready()))
+    if (unlikely(!next_is_ready()))
         return ENOMEM;
     if (unlikely(!enter()))
         return next.posix_memalign(pointer, alignment, size);
@@ -597,22 +522,22 @@ static void *nothing(void)
 
 EXPORT void *memalign(size_t alignment, size_t size)
 {
-    return is_ready() ? aligned(next.memalign, alignment, size) : nothing();
+    return next_is_ready() ? aligned(next.memalign, alignment, size) : nothing();
 }
 
 EXPORT void *aligned_alloc(size_t alignment, size_t size)
 {
-    return is_ready() ? aligned(next.aligned_alloc, alignment, size) : nothing();
+    return next_is_ready() ? aligned(next.aligned_alloc, alignment, size) : nothing();
 }
 
 EXPORT void *valloc(size_t size)
 {
-    return is_ready() ? page_aligned(next.valloc, size) : nothing();
+    return next_is_ready() ? page_aligned(next.valloc, size) : nothing();
 }
 
 EXPORT void *pvalloc(size_t size)
 {
-    return is_ready() ? page_aligned(next.pvalloc, size) : nothing();
+    return next_is_ready() ? page_aligned(next.pvalloc, size) : nothing();
 }
 
 /* ---- operator new and delete ------------------------------------------------------------------
