@@ -9,6 +9,10 @@
 /* How many arenas are asked for a span before a new one is made. */
 #define LENDERS_ASKED 32
 
+/* So many blocks of one owner, one behind the other, are worth a lock of their own. Where there are
+ * fewer, those of the same owner are looked for among all. */
+#define STRETCH_LEAST 32
+
 /* ---- All arenas ------------------------------------------------------------------------------ */
 
 struct arena *_Atomic arenas_newest;
@@ -369,23 +373,47 @@ void arena_drop_records(struct arena *arena)
 /* ---- Blocks to other arenas, no mutex of which may be held by the caller if may_wait ----------
  */
 
-static struct arena *owner_of(void *block, struct mistake *mistake)
+static struct arena *owner_of(const struct span *span, void *block, struct mistake *mistake)
 {
-    struct span *span = span_of(block);
     struct arena *owner = likely(span != NULL) ? span_owner(span) : NULL;
     if (unlikely(owner == NULL))
         *mistake = (struct mistake){SPAN_FREED_TWICE, block};
     return owner;
 }
 
+/* Whose blocks are: neighbours are often of one span, which is looked up once. */
+struct look {
+    struct span *span;
+    struct arena *owner;
+};
+
+static inline struct arena *look_at(struct look *look, void *block, struct mistake *mistake)
+{
+    if (look->span == NULL || !span_holds(look->span, block)) {
+        look->span = span_of(block);
+        look->owner = owner_of(look->span, block, mistake);
+    }
+    return look->owner;
+}
+
+/* How many stay before those at the end of the array that are all of one owner. */
+static size_t find_stretch(void **blocks, size_t count, const struct arena *owner,
+                           struct mistake *mistake)
+{
+    struct look look = {NULL, NULL};
+    while (count != 0 && look_at(&look, blocks[count - 1], mistake) == owner)
+        count--;
+    return count;
+}
+
 /* Moves the blocks of one owner to the end of the array and returns how many stay before them. */
 static size_t set_apart(void **blocks, size_t count, const struct arena *owner,
                         struct mistake *mistake)
 {
-    size_t i = 0;
-    while (i < count) {
-        if (owner_of(blocks[i], mistake) == owner) {
-            void *block = blocks[i];
+    struct look look = {NULL, NULL};
+    for (size_t i = 0; i < count;) {
+        void *block = blocks[i];
+        if (look_at(&look, block, mistake) == owner) {
             blocks[i] = blocks[--count];
             blocks[count] = block;
         } else {
@@ -426,8 +454,10 @@ size_t arena_deliver(void **blocks, size_t count, bool may_wait, struct mistake 
 {
     size_t kept = 0;
     while (count > kept) {
-        struct arena *owner = owner_of(blocks[kept], mistake);
-        size_t rest = kept + set_apart(blocks + kept, count - kept, owner, mistake);
+        struct arena *owner = owner_of(span_of(blocks[count - 1]), blocks[count - 1], mistake);
+        size_t rest = kept + find_stretch(blocks + kept, count - kept, owner, mistake);
+        if (count - rest < STRETCH_LEAST)
+            rest = kept + set_apart(blocks + kept, rest - kept, owner, mistake);
         size_t left = 0, group = count - rest;
         if (owner != NULL)
             left = deliver(owner, blocks + rest, group, may_wait, mistake);
