@@ -9,6 +9,9 @@
 /* How many arenas are asked for a span before a new one is made. */
 #define LENDERS_ASKED 32
 
+/* A thread that will want its free blocks of a class itself lends what it has beyond these. */
+#define LENT_ABOVE (64 * KiB)
+
 /* So many blocks of one owner, one behind the other, are worth a lock of their own. Where there are
  * fewer, those of the same owner are looked for among all. */
 #define STRETCH_LEAST 32
@@ -144,11 +147,16 @@ static void remove_span(struct arena *arena, struct span *span)
     ageing_forget(arena, span);
 }
 
-/* True for its only one of a class whose blocks share cache lines: two threads that wrote to
- * neighbours in it would slow each other down. */
+/* True for what its owner will want itself. Its only one of a class whose blocks share cache lines:
+ * two threads that wrote to neighbours in it would slow each other down. And as long as there are
+ * few, those of a thread that makes what others free: it would take over the next one's in turn. */
 static bool needs_span(const struct arena *lender, const struct span *span)
 {
-    return sizeclass_shares_lines(span->class) && lender->books[span->class].spans == 1;
+    const struct class_books *books = &lender->books[span->class];
+    if (sizeclass_shares_lines(span->class) && books->spans == 1)
+        return true;
+    size_t free_bytes = books->free_blocks * (size_t)sizeclasses[span->class].size;
+    return free_bytes <= LENT_ABOVE && cache_only_takes(lender, span->class);
 }
 
 /* Takes over a span of the class with many free blocks from one of the next few arenas, if it can

@@ -5,9 +5,10 @@
  *                                  its mutex, or, when that is held, its mailbox (mailbox.h)
  *
  * Spans, their bitmaps and the lists are touched only under the mutex. An arena that needs a span
- * of a class takes over one of another arena's, if it finds one with many free blocks, before it
- * makes a new one: what one thread gives up serves the next. The cache is the owner's
- * alone without a lock, or a visitor's who holds the mutex and has closed it (a takeover).
+ * of a class takes over one of another arena's, if it finds one with many free blocks that the other
+ * does not need, before it makes a new one: what one thread gives up serves the next. The cache is
+ * the owner's alone without a lock, or a visitor's who holds the mutex and has closed it (a
+ * takeover).
  *
  * An arena outlives its thread: at exit its cache is flushed and it becomes an orphan, which the
  * next new thread adopts. Arenas are never freed. A thread that runs destructors after its arena
@@ -38,6 +39,7 @@ struct arena {
     } recent, lazy; /* spans used within the last two sweeps; spans with lazy holes (ageing.h) */
     uint16_t limits[CLASS_END];    /* blocks that a bin may hold */
     uint8_t last_end[CLASS_END];   /* which end each bin met last, BIN_… */
+    uint8_t end_again[CLASS_END];  /* how often in a row, up to 255, after the first time */
     size_t limit_bytes;            /* the same in bytes, of small classes … */
     size_t large_limit_bytes;      /* … and of large ones */
     size_t span_bytes;             /* in spans it owns */

@@ -263,6 +263,15 @@ static bool is_calm(struct arena *arena)
     return arena->calm;
 }
 
+/* A bin that ran dry so often, and never over, is that of a thread that makes what others free. */
+#define ONLY_TAKES 32
+
+bool cache_only_takes(const struct arena *arena, unsigned class)
+{
+    return arena->limits[class] != 0 && arena->last_end[class] == BIN_DRY &&
+           arena->end_again[class] >= ONLY_TAKES;
+}
+
 /* True when the bin meets this end again, not having met the other: blocks pass through it, made
  * here and freed elsewhere or the other way round. A larger bin saves nothing then but locks. */
 static bool is_passed(const struct arena *arena, unsigned class, enum bin_end end)
@@ -276,6 +285,8 @@ static void grow_at(struct arena *arena, unsigned class, enum bin_end end)
 {
     bool passed = is_passed(arena, class, end);
     size_t most = passed ? min_size(stack_most(class), 2 * batch_most(class)) : stack_most(class);
+    unsigned again = passed ? arena->end_again[class] + 1u : 0;
+    arena->end_again[class] = (uint8_t)min_size(again, UINT8_MAX);
     arena->last_end[class] = (uint8_t)end;
     if (!is_calm(arena) || arena->limits[class] == 0)
         grow(arena, class, most, !passed);
@@ -520,6 +531,7 @@ bool cache_reset(struct arena *arena)
             arena->stacks[class] = stack_at(arena, small_stack(class));
             cache_move_top(&arena->cache.bins[class], arena->stacks[class]);
             set_limit(arena, class, 0);
+            arena->end_again[class] = 0;
         }
         all_small = all_small && !is_full_stack(arena, class);
     }
