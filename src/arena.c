@@ -202,11 +202,26 @@ static void drop_span(struct arena *arena, struct span *span)
     span_destroy(span, arena->rested, keeps ? &arena->records[span->class] : NULL);
 }
 
+/* All its blocks are free. Where others free what the thread makes, one such span is kept: it will
+ * want it again soon, and each that is made and dropped takes the lock of the chunk twice. */
+static void retire_span(struct arena *arena, struct span *span)
+{
+    /* (Never of a large class, for which there is no spare.) */
+    if (cache_only_takes(arena, span->class) && arena->spares[span->class] == NULL) {
+        unlink_span(arena, span);
+        arena->spares[span->class] = span;
+    } else {
+        drop_span(arena, span);
+    }
+}
+
 /* One of its own with free blocks, or NULL. */
 static struct span *own_span(const struct arena *arena, unsigned class)
 {
     struct span *span = arena->dense[class];
-    return span != NULL ? span : first_span(arena, class, SPAN_IN_SPARSE);
+    if (span == NULL)
+        span = first_span(arena, class, SPAN_IN_SPARSE);
+    return span != NULL ? span : arena->spares[class];
 }
 
 bool arena_has_free(const struct arena *arena, unsigned class)
@@ -252,6 +267,8 @@ size_t arena_take(struct arena *arena, unsigned class, void **end, size_t wanted
     while (taken < wanted && (span = choose_span(arena, class, must && taken == 0)) != NULL) {
         taken += take_from_span(arena, span, end - taken, wanted - taken);
         ageing_touch(arena, span);
+        if (span == arena->spares[class])
+            arena->spares[class] = NULL;
         place(arena, span);
     }
     arena->free_bytes -= taken * sizeclasses[class].size;
@@ -294,7 +311,7 @@ size_t arena_put_into(struct arena *arena, struct span *span, void *const *block
     arena->books[span->class].free_blocks += (uint32_t)put;
     ageing_touch(arena, span);
     if (span->free_count == span->capacity && put != 0)
-        drop_span(arena, span);
+        retire_span(arena, span);
     else
         place(arena, span);
     return looked_at;
@@ -368,9 +385,13 @@ void arena_abort_on(const struct mistake *mistake)
         text_abort("free", mistake->block, span_error_text(mistake->error));
 }
 
-void arena_drop_records(struct arena *arena)
+void arena_drop_spares(struct arena *arena)
 {
     for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++) {
+        if (class <= CLASS_SMALL_LAST && arena->spares[class] != NULL) {
+            drop_span(arena, arena->spares[class]);
+            arena->spares[class] = NULL;
+        }
         if (arena->records[class] == NULL)
             continue; /* and is not written to: its page may never have been touched */
         span_drop_record(arena->records[class]);

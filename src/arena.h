@@ -5,10 +5,10 @@
  *                                  its mutex, or, when that is held, its mailbox (mailbox.h)
  *
  * Spans, their bitmaps and the lists are touched only under the mutex. An arena that needs a span
- * of a class takes over one of another arena's, if it finds one with many free blocks that the other
- * does not need, before it makes a new one: what one thread gives up serves the next. The cache is
- * the owner's alone without a lock, or a visitor's who holds the mutex and has closed it (a
- * takeover).
+ * of a class takes over one of another arena's, if it finds one with many free blocks that the
+ * other does not need, before it makes a new one: what one thread gives up serves the next. The
+ * cache is the owner's alone without a lock, or a visitor's who holds the mutex and has closed it
+ * (a takeover).
  *
  * An arena outlives its thread: at exit its cache is flushed and it becomes an orphan, which the
  * next new thread adopts. Arenas are never freed. A thread that runs destructors after its arena
@@ -77,8 +77,10 @@ struct arena {
         uint32_t retired;     /* blocks in this arena's quarantine, whosever spans they are of */
     } books[CLASS_END];
 
-    /* Of a span that is no more, for the next one of its class. */
+    /* Of a span that is no more, for the next one of its class; and a span whose blocks are all
+     * free, of a class of which the thread only makes blocks, in no list. */
     struct span *records[CLASS_END];
+    struct span *spares[CLASS_SMALL_END];
 
     /* Mail that had to go on to another arena, and could not yet; others look whether there is any.
      */
@@ -124,8 +126,8 @@ size_t arena_put_into(struct arena *arena, struct span *span, void *const *block
 /* Brings blocks back. Those of other arenas stay, at the start of the array; returns how many. */
 size_t arena_put(struct arena *arena, void **blocks, size_t count, struct mistake *mistake);
 
-/* Gives up the records that it keeps: it is quiet. */
-void arena_drop_records(struct arena *arena);
+/* Gives up the spans and records that it keeps: it is quiet. */
+void arena_drop_spares(struct arena *arena);
 
 /* Brings back what lies in the mailbox. */
 void arena_drain(struct arena *arena, struct mistake *mistake);

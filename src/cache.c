@@ -263,20 +263,20 @@ static bool is_calm(struct arena *arena)
     return arena->calm;
 }
 
-/* A bin that ran dry so often, and never over, is that of a thread that makes what others free. */
-#define ONLY_TAKES 32
-
-bool cache_only_takes(const struct arena *arena, unsigned class)
-{
-    return arena->limits[class] != 0 && arena->last_end[class] == BIN_DRY &&
-           arena->end_again[class] >= ONLY_TAKES;
-}
-
 /* True when the bin meets this end again, not having met the other: blocks pass through it, made
  * here and freed elsewhere or the other way round. A larger bin saves nothing then but locks. */
 static bool is_passed(const struct arena *arena, unsigned class, enum bin_end end)
 {
     return !is_large(class) && arena->last_end[class] == end;
+}
+
+/* A bin that ran dry so often, and never over, is that of a thread that makes what others free. */
+#define ONLY_TAKES 32
+
+bool cache_only_takes(const struct arena *arena, unsigned class)
+{
+    return is_passed(arena, class, BIN_DRY) && arena->limits[class] != 0 &&
+           arena->end_again[class] >= ONLY_TAKES;
 }
 
 /* At an end of the bin. One that runs dry and over by turns is too small for what the thread does:

@@ -468,6 +468,25 @@ static void a_thread_that_makes_what_others_free_lends_what_it_has_many_of(void 
         ebb_free(blocks[i]);
 }
 
+static void a_thread_that_makes_what_others_free_keeps_one_empty_span(void **state)
+{
+    (void)state;
+    struct span *const *spare = &arena_self->spares[sizeclass_of(MADE_SIZE)];
+    allocate(MANY, MADE_SIZE);
+    run_thread(free_all, (void *)(uintptr_t)MADE_SIZE);
+    struct span *kept = *spare;
+    assert_non_null(kept);
+    assert_int_equal(kept->free_count, kept->capacity);
+    /* More than can be left in the cache: the span comes before a new one. */
+    allocate(MANY, MADE_SIZE);
+    assert_null(*spare);
+    assert_int_not_equal(kept->free_count, kept->capacity);
+    run_thread(free_all, (void *)(uintptr_t)MADE_SIZE);
+    assert_non_null(*spare);
+    ebb_malloc_trim(0);
+    assert_null(*spare);
+}
+
 /* ---- Threads come and go
  * --------------------------------------------------------------------------- */
 
@@ -755,6 +774,7 @@ int main(void)
         TEST(spans_with_free_blocks_serve_another_thread),
         TEST(mail_for_a_span_that_has_moved_reaches_its_owner),
         TEST(a_thread_that_makes_what_others_free_lends_what_it_has_many_of),
+        TEST(a_thread_that_makes_what_others_free_keeps_one_empty_span),
         TEST(threads_one_after_another_share_one_arena),
         TEST(a_crowd_makes_an_arena_each_and_the_next_crowd_none),
         TEST(the_cache_of_a_thread_that_ended_is_empty),
