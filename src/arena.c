@@ -202,17 +202,26 @@ static void drop_span(struct arena *arena, struct span *span)
     span_destroy(span, arena->rested, keeps ? &arena->records[span->class] : NULL);
 }
 
+/* A whole span that is kept, of small blocks, or NULL. */
+static struct span *spare_span(const struct arena *arena, unsigned class)
+{
+    struct span *kept = arena->records[class];
+    return kept != NULL && span_is_whole(kept) ? kept : NULL;
+}
+
 /* All its blocks are free. Where others free what the thread makes, one such span is kept: it will
  * want it again soon, and each that is made and dropped takes the lock of the chunk twice. */
 static void retire_span(struct arena *arena, struct span *span)
 {
-    /* (Never of a large class, for which there is no spare.) */
-    if (cache_only_takes(arena, span->class) && arena->spares[span->class] == NULL) {
-        unlink_span(arena, span);
-        arena->spares[span->class] = span;
-    } else {
+    struct span **record = &arena->records[span->class];
+    if (!cache_only_takes(arena, span->class) || spare_span(arena, span->class) != NULL) {
         drop_span(arena, span);
+        return;
     }
+    if (*record != NULL)
+        span_drop_record(*record);
+    unlink_span(arena, span);
+    *record = span;
 }
 
 /* One of its own with free blocks, or NULL. */
@@ -221,7 +230,7 @@ static struct span *own_span(const struct arena *arena, unsigned class)
     struct span *span = arena->dense[class];
     if (span == NULL)
         span = first_span(arena, class, SPAN_IN_SPARSE);
-    return span != NULL ? span : arena->spares[class];
+    return span != NULL ? span : spare_span(arena, class);
 }
 
 bool arena_has_free(const struct arena *arena, unsigned class)
@@ -267,8 +276,8 @@ size_t arena_take(struct arena *arena, unsigned class, void **end, size_t wanted
     while (taken < wanted && (span = choose_span(arena, class, must && taken == 0)) != NULL) {
         taken += take_from_span(arena, span, end - taken, wanted - taken);
         ageing_touch(arena, span);
-        if (span == arena->spares[class])
-            arena->spares[class] = NULL;
+        if (span == arena->records[class])
+            arena->records[class] = NULL;
         place(arena, span);
     }
     arena->free_bytes -= taken * sizeclasses[class].size;
@@ -388,14 +397,16 @@ void arena_abort_on(const struct mistake *mistake)
 void arena_drop_spares(struct arena *arena)
 {
     for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++) {
-        if (class <= CLASS_SMALL_LAST && arena->spares[class] != NULL) {
-            drop_span(arena, arena->spares[class]);
-            arena->spares[class] = NULL;
-        }
-        if (arena->records[class] == NULL)
+        struct span *kept = arena->records[class];
+        if (kept == NULL)
             continue; /* and is not written to: its page may never have been touched */
-        span_drop_record(arena->records[class]);
         arena->records[class] = NULL;
+        if (span_is_whole(kept)) {
+            remove_span(arena, kept);
+            span_destroy(kept, arena->rested, NULL);
+        } else {
+            span_drop_record(kept);
+        }
     }
 }
 

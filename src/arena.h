@@ -38,8 +38,7 @@ struct arena {
         struct span *oldest, *newest;
     } recent, lazy; /* spans used within the last two sweeps; spans with lazy holes (ageing.h) */
     uint16_t limits[CLASS_END];    /* blocks that a bin may hold */
-    uint8_t last_end[CLASS_END];   /* which end each bin met last, BIN_… */
-    uint8_t end_again[CLASS_END];  /* how often in a row, up to 255, after the first time */
+    uint8_t last_end[CLASS_END];   /* which end each bin met last, and how often since (cache.c) */
     size_t limit_bytes;            /* the same in bytes, of small classes … */
     size_t large_limit_bytes;      /* … and of large ones */
     size_t span_bytes;             /* in spans it owns */
@@ -77,10 +76,9 @@ struct arena {
         uint32_t retired;     /* blocks in this arena's quarantine, whosever spans they are of */
     } books[CLASS_END];
 
-    /* Of a span that is no more, for the next one of its class; and a span whose blocks are all
-     * free, of a class of which the thread only makes blocks, in no list. */
+    /* Of a span that is no more, for the next one of its class; or a whole span, in no list, whose
+     * blocks are all free (span_is_whole). */
     struct span *records[CLASS_END];
-    struct span *spares[CLASS_SMALL_END];
 
     /* Mail that had to go on to another arena, and could not yet; others look whether there is any.
      */

@@ -263,11 +263,14 @@ static bool is_calm(struct arena *arena)
     return arena->calm;
 }
 
+/* In last_end: an end, and so much more for each time that the bin has met it again. */
+#define END_AGAIN 2
+
 /* True when the bin meets this end again, not having met the other: blocks pass through it, made
  * here and freed elsewhere or the other way round. A larger bin saves nothing then but locks. */
 static bool is_passed(const struct arena *arena, unsigned class, enum bin_end end)
 {
-    return !is_large(class) && arena->last_end[class] == end;
+    return !is_large(class) && arena->last_end[class] % END_AGAIN == end;
 }
 
 /* A bin that ran dry so often, and never over, is that of a thread that makes what others free. */
@@ -276,7 +279,7 @@ static bool is_passed(const struct arena *arena, unsigned class, enum bin_end en
 bool cache_only_takes(const struct arena *arena, unsigned class)
 {
     return is_passed(arena, class, BIN_DRY) && arena->limits[class] != 0 &&
-           arena->end_again[class] >= ONLY_TAKES;
+           arena->last_end[class] / END_AGAIN >= ONLY_TAKES;
 }
 
 /* At an end of the bin. One that runs dry and over by turns is too small for what the thread does:
@@ -285,9 +288,10 @@ static void grow_at(struct arena *arena, unsigned class, enum bin_end end)
 {
     bool passed = is_passed(arena, class, end);
     size_t most = passed ? min_size(stack_most(class), 2 * batch_most(class)) : stack_most(class);
-    unsigned again = passed ? arena->end_again[class] + 1u : 0;
-    arena->end_again[class] = (uint8_t)min_size(again, UINT8_MAX);
-    arena->last_end[class] = (uint8_t)end;
+    if (!passed)
+        arena->last_end[class] = (uint8_t)end;
+    else if (arena->last_end[class] / END_AGAIN < ONLY_TAKES)
+        arena->last_end[class] += END_AGAIN;
     if (!is_calm(arena) || arena->limits[class] == 0)
         grow(arena, class, most, !passed);
 }
@@ -531,7 +535,7 @@ bool cache_reset(struct arena *arena)
             arena->stacks[class] = stack_at(arena, small_stack(class));
             cache_move_top(&arena->cache.bins[class], arena->stacks[class]);
             set_limit(arena, class, 0);
-            arena->end_again[class] = 0;
+            arena->last_end[class] %= END_AGAIN;
         }
         all_small = all_small && !is_full_stack(arena, class);
     }

@@ -471,11 +471,12 @@ static void a_thread_that_makes_what_others_free_lends_what_it_has_many_of(void 
 static void a_thread_that_makes_what_others_free_keeps_one_empty_span(void **state)
 {
     (void)state;
-    struct span *const *spare = &arena_self->spares[sizeclass_of(MADE_SIZE)];
+    struct span *const *spare = &arena_self->records[sizeclass_of(MADE_SIZE)];
     allocate(MANY, MADE_SIZE);
     run_thread(free_all, (void *)(uintptr_t)MADE_SIZE);
     struct span *kept = *spare;
     assert_non_null(kept);
+    assert_true(span_is_whole(kept));
     assert_int_equal(kept->free_count, kept->capacity);
     /* More than can be left in the cache: the span comes before a new one. */
     allocate(MANY, MADE_SIZE);
