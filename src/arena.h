@@ -29,6 +29,13 @@
 struct arena {
     struct cache cache;
 
+    /* What the owner's last realloc made longer, and to how many bytes: it may be gone, so this
+     * only tells what the owner does. Without a lock. */
+    struct {
+        void *_Atomic block;
+        _Atomic size_t size;
+    } grown;
+
     /* All below is under the mutex unless it says otherwise. */
     _Alignas(CACHE_LINE) struct lock mutex;
     void **stacks[CLASS_END];            /* where each bin's stack starts; NULL: there is none */

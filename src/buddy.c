@@ -97,9 +97,11 @@ void buddy_free(struct buddy *buddy, size_t first, size_t pages)
 /* The order of the free block that page lies in, or -1. */
 static int order_holding(const struct buddy *buddy, size_t page)
 {
-    for (unsigned order = 0; order < BUDDY_ORDERS; order++)
+    for (uint32_t orders = buddy->orders; orders != 0; orders &= orders - 1) {
+        unsigned order = (unsigned)__builtin_ctz(orders);
         if (is_set(buddy, order, page >> order))
             return (int)order;
+    }
     return -1;
 }
 

@@ -23,14 +23,6 @@ void *large_alloc(size_t size, size_t alignment, bool *zero)
     return run.start;
 }
 
-size_t large_size(const void *block)
-{
-    struct chunk *chunk = pagemap_chunk(block);
-    if (chunk == NULL || ((uintptr_t)block & (PAGE_SIZE - 1)) != 0)
-        return 0;
-    return chunk_large_pages(chunk, chunk_page(block)) * PAGE_SIZE;
-}
-
 bool large_free(void *block)
 {
     if (large_size(block) == 0)
@@ -45,10 +37,13 @@ bool large_free(void *block)
     return true;
 }
 
-static bool resize_in_place(char *block, size_t pages)
+bool large_resize_in_place(void *block, size_t size)
 {
     struct chunk *chunk = pagemap_chunk(block);
     size_t first = chunk_page(block), before = chunk_large_pages(chunk, first);
+    size_t pages = pages_for(size);
+    if (pages > CHUNK_PAGES)
+        return false;
     if (pages > before)
         return chunk_extend_large(chunk, first, pages - before);
     if (pages < before)
@@ -74,7 +69,7 @@ static void *move_out(char *block, size_t size)
 
 void *large_resize(void *block, size_t size)
 {
-    if (size <= CHUNK_SIZE && resize_in_place(block, pages_for(size)))
+    if (large_resize_in_place(block, size))
         return block;
     return size > LARGE_MAX ? move_out(block, size) : NULL;
 }

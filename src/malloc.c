@@ -26,11 +26,19 @@
 /* More than any address space holds: refused without a look at the memory there is. */
 #define SIZE_MOST ((size_t)1 << ADDRESS_BITS)
 
-/* A block of up to so many bytes that grows by less than this share of its room grows by so much:
- * who adds a little will do it again, and each time a block is copied. Not larger ones, in which
- * the share would be much: redis' lists, grown up to 8 KiB, took a fifth more. */
+/* A block that grows by less than this share of its room grows by so much, but not beyond the next
+ * power of two, where such blocks often end: who adds a little will do it again, and each time a
+ * block is copied, or locks are taken. Those of more than so many bytes only when their thread grew
+ * them last, too: the share would be much in one that grows once. (Without the power of two redis'
+ * lists, which grow to 8 KiB, took a fifth more memory.) */
 #define GROW_SHARE 4
-#define GROW_MOST 1024
+#define GROW_ONCE_MOST 1024
+
+/* From so many bytes on a block that goes on growing gets pages of its own, with so many times as
+ * much room behind them, if it is free: from there on it need not be copied. */
+#define GROW_PAGES_LEAST (16 * KiB)
+#define GROW_PAGES_ROOM 8
+_Static_assert(GROW_PAGES_LEAST <= SMALL_MAX, "below, a block that grows is of a small class");
 
 /* A multiple of this is beyond a chunk's ability to align a run without waste. */
 #define RUN_ALIGNMENT_MAX (CHUNK_SIZE / 8)
@@ -323,13 +331,6 @@ EXPORT void *API(calloc)(size_t count, size_t size)
 
 /* ---- realloc --------------------------------------------------------------------------------- */
 
-/* Bytes of a block of up to SMALL_MAX, or 0 when pointer is none. */
-static always_inline size_t small_size(const void *pointer)
-{
-    unsigned class = pagemap_class(pointer);
-    return likely(class <= CLASS_SMALL_LAST) ? sizeclasses[class].size : 0; /* 0 for CLASS_NONE */
-}
-
 /* Bytes of a live block that the program may use. Aborts in the name of `call` when pointer is no
  * block. */
 static size_t size_of(void *pointer, const char *call)
@@ -340,42 +341,125 @@ static size_t size_of(void *pointer, const char *call)
     return likely(options.harden == HARDEN_OFF) ? room : hardened_size(pointer, room, call);
 }
 
-static void *move_block(void *pointer, size_t room, size_t size)
+/* Whether it was this block that the thread grew last; if others share the arena, perhaps not. */
+static always_inline bool grew_last(const void *pointer)
+{
+    return atomic_load_explicit(&arena_self->grown.block, memory_order_relaxed) == pointer;
+}
+
+static always_inline void note_grown(void *block, size_t size)
+{
+    struct arena *arena = arena_self;
+    atomic_store_explicit(&arena->grown.block, block, memory_order_relaxed);
+    atomic_store_explicit(&arena->grown.size, size, memory_order_relaxed);
+}
+
+/* True for a block that is growing, and finds the room that it took the last time. */
+static bool grows_within(const void *pointer, size_t size)
+{
+    struct arena *arena = arena_self;
+    if (!grew_last(pointer) ||
+        size <= atomic_load_explicit(&arena->grown.size, memory_order_relaxed))
+        return false;
+    atomic_store_explicit(&arena->grown.size, size, memory_order_relaxed);
+    return true;
+}
+
+static always_inline size_t next_power_of_two(size_t size)
+{
+    return (size_t)1 << (64 - __builtin_clzl(size - 1));
+}
+
+/* What to take for a block of `room` bytes that grows to size. */
+static always_inline size_t size_to_grow(size_t room, size_t size, bool again)
+{
+    size_t more = room + room / GROW_SHARE;
+    if ((room > GROW_ONCE_MOST && !again) || size >= more)
+        return size;
+    return min_size(more, next_power_of_two(size));
+}
+
+/* For a block that grows to size, with more room if there is memory for `wanted`. */
+static __attribute__((noinline)) void *alloc_to_grow(size_t size, size_t wanted, bool again)
 {
     int saved = errno;
-    size_t wanted = size;
-    if (size > room && room <= GROW_MOST && options.harden == HARDEN_OFF)
-        wanted = max_size(size, room + room / GROW_SHARE);
-    void *block = api_alloc(wanted);
-    if (block == NULL && size <= room) {
-        errno = saved; /* no program expects that shrinking fails */
-        return pointer;
-    }
-    if (block == NULL)
-        return NULL;
-    memcpy(block, pointer, min_size(room, size));
+    void *block = NULL;
+    if (again && wanted > GROW_PAGES_LEAST && wanted <= LARGE_MAX)
+        /* What the buddy cuts off behind a run at such a multiple is free. */
+        block = alloc_aligned_slow(
+            min_size(next_power_of_two(wanted * GROW_PAGES_ROOM), RUN_ALIGNMENT_MAX), wanted);
+    else if (wanted != size && wanted <= LARGE_MAX) /* huge ones grow without being copied */
+        block = api_alloc(wanted);
+    if (block == NULL && (block = api_alloc(size)) != NULL)
+        errno = saved;
+    return block;
+}
+
+/* To a new place of its own. */
+static void *move_block(void *pointer, void *block, size_t bytes)
+{
+    memcpy(block, pointer, bytes);
     api_free_as(pointer, "realloc");
     return block;
 }
 
-/* For blocks that are runs or mappings: where they stand, or as a mapping that moves. NULL when
- * that cannot be, and then the block is as it was, but perhaps without a class (large.h). */
-static void *resize_pages(void *pointer, size_t size)
+/* To a place that may be smaller, or, in the hardened mode, larger. */
+static void *copy_block(void *pointer, size_t room, size_t size)
+{
+    int saved = errno;
+    void *block = api_alloc(size);
+    if (block == NULL && size <= room) {
+        errno = saved; /* no program expects that shrinking fails */
+        return pointer;
+    }
+    return block != NULL ? move_block(pointer, block, min_size(room, size)) : NULL;
+}
+
+/* A live block of a small class, which is known: what api_free would ask the page map for. */
+static __attribute__((noinline)) void *grow_small(void *pointer, size_t size, unsigned class)
+{
+    struct cache *cache = &arena_self->cache;
+    size_t room = sizeclasses[class].size;
+    bool again = grew_last(pointer);
+    size_t wanted = size_to_grow(room, size, again);
+    void *block;
+    if (unlikely(wanted > (again ? GROW_PAGES_LEAST : SMALL_MAX)) ||
+        unlikely(!cache_pop(cache, cache->codes[(wanted - 1) >> 4], &block))) {
+        cache_leave(cache);
+        if ((block = alloc_to_grow(size, wanted, again)) == NULL)
+            return NULL;
+    }
+    note_grown(block, size);
+    memcpy(block, pointer, room);
+    if (unlikely(!cache_push(&arena_self->cache, class * CODE_PER_CLASS, pointer)))
+        api_free_slow(pointer, "realloc");
+    return block;
+}
+
+/* For blocks that are runs or mappings, to more than SMALL_MAX bytes: where they stand, with more
+ * room if `wanted` can be had, or as a mapping that moves. NULL when that cannot be, and then the
+ * block is as it was, but perhaps without a class (large.h). */
+static void *resize_pages(void *pointer, size_t size, size_t wanted)
 {
     int saved = errno;
     unsigned class = pagemap_class(pointer);
+    bool more = wanted != size;
     void *block = NULL;
+    if (size > SIZE_MOST)
+        return NULL;
     bool entered = lone_enter();
-    if (class <= CLASS_LAST && size > LARGE_MAX && size <= SIZE_MOST) {
+    if (class <= CLASS_LAST && size > LARGE_MAX) {
         arena_let_go(pointer);
         class = CLASS_LARGE;
     }
-    if (class == CLASS_LARGE && size > SMALL_MAX && size <= SIZE_MOST)
-        block = large_resize(pointer, size);
-    else if (class <= CLASS_LAST && size > SMALL_MAX && size <= LARGE_MAX)
-        block = arena_resize_large(pointer, sizeclass_of(size)) ? pointer : NULL;
-    else if (class == CLASS_HUGE && size > LARGE_MAX && size <= SIZE_MOST)
-        block = huge_resize(pointer, size);
+    if (class == CLASS_LARGE)
+        block =
+            more && large_resize_in_place(pointer, wanted) ? pointer : large_resize(pointer, size);
+    else if (class == CLASS_HUGE)
+        block = size > LARGE_MAX ? huge_resize(pointer, size) : NULL;
+    else if ((more && arena_resize_large(pointer, sizeclass_of(wanted))) ||
+             arena_resize_large(pointer, sizeclass_of(size)))
+        block = pointer;
     lone_leave(entered);
     purger_tick(); /* while it is the growth that is new, and what is free was so before */
     errno = saved;
@@ -388,16 +472,29 @@ static cold void *realloc_hardened(void *pointer, size_t was, size_t size)
     size_t room = room_of(pointer), wanted = harden_room(size, MIN_ALIGNMENT);
     void *block = NULL;
     if (size > SIZE_MOST)
-        return move_block(pointer, was, size);
+        return copy_block(pointer, was, size);
     if (wanted <= room && room <= LARGE_MAX && SHRINK_KEEPS(wanted, room))
         block = pointer;
-    else if (room > SMALL_MAX)
-        block = resize_pages(pointer, wanted);
-    if (block == NULL && (block = move_block(pointer, was, size)) != pointer)
+    else if (room > SMALL_MAX && wanted > SMALL_MAX)
+        block = resize_pages(pointer, wanted, wanted);
+    if (block == NULL && (block = copy_block(pointer, was, size)) != pointer)
         return block;
     bool entered = lone_enter();
     harden_reseal(block, room_of(block), size, room, was);
     lone_leave(entered);
+    return block;
+}
+
+/* A block of pages, of `room` bytes. */
+static void *grow_pages(void *pointer, size_t room, size_t size)
+{
+    bool again = grew_last(pointer);
+    size_t wanted = size_to_grow(room, size, again);
+    void *block = resize_pages(pointer, size, wanted);
+    if (block == NULL && (block = alloc_to_grow(size, wanted, again)) != NULL)
+        move_block(pointer, block, room);
+    if (block != NULL)
+        note_grown(block, size);
     return block;
 }
 
@@ -413,19 +510,43 @@ static __attribute__((noinline)) void *realloc_slow(void *pointer, size_t size)
     if (unlikely(options.harden == HARDEN_ON))
         return realloc_hardened(pointer, room, size);
     if (size <= room && room <= LARGE_MAX &&
-        (SHRINK_KEEPS(size, room) || sizeclasses[sizeclass_of(size)].size == room))
+        (SHRINK_KEEPS(size, room) || sizeclasses[sizeclass_of(size)].size == room ||
+         grows_within(pointer, size)))
         return pointer;
-    void *block = room > SMALL_MAX ? resize_pages(pointer, size) : NULL;
-    return block != NULL ? block : move_block(pointer, room, size);
+    if (size <= room) {
+        void *block = size > SMALL_MAX ? resize_pages(pointer, size, size) : NULL;
+        return block != NULL ? block : copy_block(pointer, room, size);
+    }
+    return grow_pages(pointer, room, size);
+}
+
+/* A block of pages stays where it is as others do, but for those over LARGE_MAX: of them all that
+ * is not needed is given back, unless they are growing. */
+static __attribute__((noinline)) void *realloc_pages(void *pointer, size_t size, unsigned class)
+{
+    size_t room = 0;
+    if (class == CLASS_LARGE)
+        room = large_size(pointer);
+    else if (class <= CLASS_LAST && is_large(pointer, class))
+        room = sizeclasses[class].size;
+    if (size - 1 < room &&
+        ((room <= LARGE_MAX && SHRINK_KEEPS(size, room)) || grows_within(pointer, size)))
+        return pointer;
+    return room != 0 && size > room ? grow_pages(pointer, room, size) : realloc_slow(pointer, size);
 }
 
 EXPORT void *API(realloc)(void *pointer, size_t size)
 {
-    size_t room = small_size(pointer);
-    if (likely(size <= room && SHRINK_KEEPS(size, room)) && likely(size != 0) &&
-        likely(options.harden == HARDEN_OFF))
+    unsigned class = pagemap_class(pointer);
+    size_t room = sizeclasses[class].size; /* 0 for CLASS_NONE */
+    if (unlikely(options.harden == HARDEN_ON))
+        return realloc_slow(pointer, size);
+    if (unlikely(class > CLASS_SMALL_LAST))
+        return realloc_pages(pointer, size, class);
+    if (likely(size - 1 < room && SHRINK_KEEPS(size, room)))
         return pointer;
-    return realloc_slow(pointer, size);
+    return likely(room != 0 && size > room) ? grow_small(pointer, size, class)
+                                            : realloc_slow(pointer, size);
 }
 
 EXPORT void *API(reallocarray)(void *pointer, size_t count, size_t size)

@@ -3,6 +3,14 @@
 
 #include <malloc.h>
 
+/* The library's page. */
+static const size_t page_size = 32 * KIB;
+
+static size_t max_of(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
 static void realloc_of_null_is_malloc(void **state)
 {
     (void)state;
@@ -172,6 +180,160 @@ static void a_large_block_grows_to_a_huge_one_and_shrinks_again(void **state)
     free(block);
 }
 
+/* In the hardened mode a block has what was asked for, and no more. */
+#define skip_unless_growth_takes_more()                                                            \
+    do {                                                                                           \
+        if (!on_ebbmalloc() || getenv("EBBMALLOC_HARDEN") != NULL)                                 \
+            skip();                                                                                \
+    } while (0)
+
+/* Growth by steps, up to `most` bytes: who adds a little is expected to do it again. */
+static void grow_by_steps(size_t step, size_t most)
+{
+    size_t copied = 0, room = 0;
+    char *block = NULL;
+    for (size_t size = step; size <= most; size += step) {
+        const uintptr_t before = (uintptr_t)block;
+        block = realloc(block, size);
+        assert_non_null(block);
+        assert_true(malloc_usable_size(block) >= max_of(size, room));
+        copied += (uintptr_t)block != before ? room : 0;
+        room = malloc_usable_size(block);
+        assert_int_equal(first_bad_byte(block, size - step, step), size - step);
+        fill(block, size, step);
+    }
+    assert_true(copied <= 160 * KIB);
+    free(block);
+}
+
+static void growing_by_steps_copies_little(void **state)
+{
+    (void)state;
+    const size_t steps[] = {16, 100, 1000, 4096, 10000};
+    skip_unless_growth_takes_more();
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++)
+        grow_by_steps(steps[i], MIB);
+}
+
+/* What a block that grows takes more than it needs is a quarter, but that it is a size class or
+ * whole pages. */
+static void growing_by_steps_takes_a_quarter_more_at_most(void **state)
+{
+    (void)state;
+    const size_t steps[] = {16, 1000, 10000, 100 * KIB};
+    size_t most = 0;
+    skip_unless_growth_takes_more();
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+        const size_t step = steps[i];
+        char *block = NULL;
+        for (size_t size = step; size <= 300 * step; size += step) {
+            block = realloc(block, size);
+            assert_non_null(block);
+            void *other = malloc(size / 4 * 5 + 16 * KIB);
+            assert_true(malloc_usable_size(block) <= malloc_usable_size(other));
+            free(other);
+            if (size > 64 * KIB && malloc_usable_size(block) > size / 8 * 9 + page_size)
+                most++;
+        }
+        free(block);
+    }
+    assert_true(most != 0); /* there was more than a class takes */
+}
+
+static void growth_ends_at_a_power_of_two(void **state)
+{
+    (void)state;
+    skip_on_other_malloc();
+    for (size_t end = KIB; end <= 2 * MIB; end *= 2) {
+        char *block = NULL;
+        for (size_t step = end / 50, size = end % step; size <= end; size += step) {
+            block = realloc(block, size + !size);
+            assert_non_null(block);
+        }
+        assert_int_equal(malloc_usable_size(block), end);
+        free(block);
+    }
+}
+
+/* Each is a stranger to the one that grew before it: it gets what malloc gives. */
+static void blocks_that_grow_by_turns_take_no_more_than_malloc_gives(void **state)
+{
+    (void)state;
+    char *blocks[2] = {NULL, NULL};
+    skip_on_other_malloc();
+    for (size_t size = 2000; size <= page_size; size += size / 16) {
+        void *other = malloc(size);
+        for (int i = 0; i < 2; i++) {
+            blocks[i] = realloc(blocks[i], size);
+            assert_non_null(blocks[i]);
+            assert_int_equal(malloc_usable_size(blocks[i]), malloc_usable_size(other));
+        }
+        free(other);
+    }
+    free(blocks[0]);
+    free(blocks[1]);
+}
+
+/* Beyond 4 MiB, where a block has whole pages and no class. */
+static void what_a_block_took_to_grow_is_given_back_when_it_shrinks(void **state)
+{
+    (void)state;
+    size_t spare = 0;
+    skip_unless_growth_takes_more();
+    for (int by = 0; by <= 1; by++) {
+        size_t size = 5 * MIB;
+        char *block = malloc(3 * MIB);
+        for (; spare <= size / 10; size += 64 * KIB) {
+            assert_true(size < 20 * MIB);
+            block = realloc(block, size);
+            assert_non_null(block);
+            spare = malloc_usable_size(block) - size;
+        }
+        size -= 64 * KIB;
+        spare = 0;
+        block = realloc(block, size - (size_t)by);
+        assert_true(malloc_usable_size(block) < size + page_size);
+        free(block);
+    }
+}
+
+/* size: of a block that wants more, which is not to be had. Its neighbours keep what is freed from
+ * being anything but what it was. */
+static void grow_without_memory(void *argument)
+{
+    const size_t size = *(const size_t *)argument;
+    char *block = malloc(size / 2), *neighbours[4];
+    block = realloc(block, size / 16 * 15);
+    child_check(block != NULL);
+    const size_t room = malloc_usable_size(block);
+    child_check(room < size);
+    fill(block, room, 1);
+    for (int i = 0; i < 4; i++)
+        child_check((neighbours[i] = malloc(size)) != NULL);
+    eat_everything();
+    while (malloc(room / 4 * 5) != NULL)
+        continue;
+    free(neighbours[1]);
+    errno = EDOM;
+    block = realloc(block, size);
+    child_check(block != NULL);
+    child_check(errno == EDOM);
+    child_check(malloc_usable_size(block) < room / 4 * 5);
+    child_check(first_bad_byte(block, room, 1) == room);
+}
+
+static void without_memory_for_more_a_block_grows_as_far_as_asked(void **state)
+{
+    (void)state;
+    size_t sizes[] = {650, 9300, 16800};
+    skip_on_other_malloc();
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        struct child_end end;
+        run_child(&end, grow_without_memory, &sizes[i]);
+        assert_child_passed(&end);
+    }
+}
+
 static void an_aligned_block_can_be_resized(void **state)
 {
     (void)state;
@@ -317,6 +479,12 @@ int main(void)
         cmocka_unit_test(a_block_resized_many_times_keeps_its_data_and_its_neighbours),
         cmocka_unit_test(growing_byte_by_byte_keeps_the_data),
         cmocka_unit_test(a_large_block_grows_to_a_huge_one_and_shrinks_again),
+        cmocka_unit_test(growing_by_steps_copies_little),
+        cmocka_unit_test(growing_by_steps_takes_a_quarter_more_at_most),
+        cmocka_unit_test(growth_ends_at_a_power_of_two),
+        cmocka_unit_test(blocks_that_grow_by_turns_take_no_more_than_malloc_gives),
+        cmocka_unit_test(what_a_block_took_to_grow_is_given_back_when_it_shrinks),
+        cmocka_unit_test(without_memory_for_more_a_block_grows_as_far_as_asked),
         cmocka_unit_test(an_aligned_block_can_be_resized),
         cmocka_unit_test(shrinking_gives_up_the_rest),
         cmocka_unit_test(a_failed_realloc_leaves_the_old_block_intact),
