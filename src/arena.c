@@ -9,6 +9,13 @@
 /* How many arenas are asked for a span before a new one is made. */
 #define LENDERS_ASKED 32
 
+/* A thread that will want its free blocks of a class itself lends what it has beyond these. */
+#define LENT_ABOVE (64 * KiB)
+
+/* So many blocks of one owner, one behind the other, are worth a lock of their own. Where there are
+ * fewer, those of the same owner are looked for among all. */
+#define STRETCH_LEAST 32
+
 /* ---- All arenas ------------------------------------------------------------------------------ */
 
 struct arena *_Atomic arenas_newest;
@@ -140,11 +147,16 @@ static void remove_span(struct arena *arena, struct span *span)
     ageing_forget(arena, span);
 }
 
-/* True for its only one of a class whose blocks share cache lines: two threads that wrote to
- * neighbours in it would slow each other down. */
+/* True for what its owner will want itself. Its only one of a class whose blocks share cache lines:
+ * two threads that wrote to neighbours in it would slow each other down. And as long as there are
+ * few, those of a thread that makes what others free: it would take over the next one's in turn. */
 static bool needs_span(const struct arena *lender, const struct span *span)
 {
-    return sizeclass_shares_lines(span->class) && lender->books[span->class].spans == 1;
+    const struct class_books *books = &lender->books[span->class];
+    if (sizeclass_shares_lines(span->class) && books->spans == 1)
+        return true;
+    size_t free_bytes = books->free_blocks * (size_t)sizeclasses[span->class].size;
+    return free_bytes <= LENT_ABOVE && cache_only_takes(lender, span->class);
 }
 
 /* Takes over a span of the class with many free blocks from one of the next few arenas, if it can
@@ -190,11 +202,35 @@ static void drop_span(struct arena *arena, struct span *span)
     span_destroy(span, arena->rested, keeps ? &arena->records[span->class] : NULL);
 }
 
+/* A whole span that is kept, of small blocks, or NULL. */
+static struct span *spare_span(const struct arena *arena, unsigned class)
+{
+    struct span *kept = arena->records[class];
+    return kept != NULL && span_is_whole(kept) ? kept : NULL;
+}
+
+/* All its blocks are free. Where others free what the thread makes, one such span is kept: it will
+ * want it again soon, and each that is made and dropped takes the lock of the chunk twice. */
+static void retire_span(struct arena *arena, struct span *span)
+{
+    struct span **record = &arena->records[span->class];
+    if (!cache_only_takes(arena, span->class) || spare_span(arena, span->class) != NULL) {
+        drop_span(arena, span);
+        return;
+    }
+    if (*record != NULL)
+        span_drop_record(*record);
+    unlink_span(arena, span);
+    *record = span;
+}
+
 /* One of its own with free blocks, or NULL. */
 static struct span *own_span(const struct arena *arena, unsigned class)
 {
     struct span *span = arena->dense[class];
-    return span != NULL ? span : first_span(arena, class, SPAN_IN_SPARSE);
+    if (span == NULL)
+        span = first_span(arena, class, SPAN_IN_SPARSE);
+    return span != NULL ? span : spare_span(arena, class);
 }
 
 bool arena_has_free(const struct arena *arena, unsigned class)
@@ -240,6 +276,8 @@ size_t arena_take(struct arena *arena, unsigned class, void **end, size_t wanted
     while (taken < wanted && (span = choose_span(arena, class, must && taken == 0)) != NULL) {
         taken += take_from_span(arena, span, end - taken, wanted - taken);
         ageing_touch(arena, span);
+        if (span == arena->records[class])
+            arena->records[class] = NULL;
         place(arena, span);
     }
     arena->free_bytes -= taken * sizeclasses[class].size;
@@ -282,7 +320,7 @@ size_t arena_put_into(struct arena *arena, struct span *span, void *const *block
     arena->books[span->class].free_blocks += (uint32_t)put;
     ageing_touch(arena, span);
     if (span->free_count == span->capacity && put != 0)
-        drop_span(arena, span);
+        retire_span(arena, span);
     else
         place(arena, span);
     return looked_at;
@@ -356,36 +394,66 @@ void arena_abort_on(const struct mistake *mistake)
         text_abort("free", mistake->block, span_error_text(mistake->error));
 }
 
-void arena_drop_records(struct arena *arena)
+void arena_drop_spares(struct arena *arena)
 {
     for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++) {
-        if (arena->records[class] == NULL)
+        struct span *kept = arena->records[class];
+        if (kept == NULL)
             continue; /* and is not written to: its page may never have been touched */
-        span_drop_record(arena->records[class]);
         arena->records[class] = NULL;
+        if (span_is_whole(kept)) {
+            remove_span(arena, kept);
+            span_destroy(kept, arena->rested, NULL);
+        } else {
+            span_drop_record(kept);
+        }
     }
 }
 
 /* ---- Blocks to other arenas, no mutex of which may be held by the caller if may_wait ----------
  */
 
-static struct arena *owner_of(void *block, struct mistake *mistake)
+static struct arena *owner_of(const struct span *span, void *block, struct mistake *mistake)
 {
-    struct span *span = span_of(block);
     struct arena *owner = likely(span != NULL) ? span_owner(span) : NULL;
     if (unlikely(owner == NULL))
         *mistake = (struct mistake){SPAN_FREED_TWICE, block};
     return owner;
 }
 
+/* Whose blocks are: neighbours are often of one span, which is looked up once. */
+struct look {
+    struct span *span;
+    struct arena *owner;
+};
+
+static inline struct arena *look_at(struct look *look, void *block, struct mistake *mistake)
+{
+    if (look->span == NULL || !span_holds(look->span, block)) {
+        look->span = span_of(block);
+        look->owner = owner_of(look->span, block, mistake);
+    }
+    return look->owner;
+}
+
+/* How many stay before those at the end of the array that are all of one owner. */
+static size_t find_stretch(void **blocks, size_t count, const struct arena *owner,
+                           struct mistake *mistake)
+{
+    struct look look = {NULL, NULL};
+    while (count != 0 && look_at(&look, blocks[count - 1], mistake) == owner)
+        count--;
+    return count;
+}
+
 /* Moves the blocks of one owner to the end of the array and returns how many stay before them. */
 static size_t set_apart(void **blocks, size_t count, const struct arena *owner,
                         struct mistake *mistake)
 {
-    size_t i = 0;
-    while (i < count) {
-        if (owner_of(blocks[i], mistake) == owner) {
-            void *block = blocks[i];
+    struct look look = {NULL, NULL};
+    for (size_t i = 0; i < count;) {
+        void *block = blocks[i];
+        if (look_at(&look, block, mistake) == owner) {
             blocks[i] = blocks[--count];
             blocks[count] = block;
         } else {
@@ -426,8 +494,10 @@ size_t arena_deliver(void **blocks, size_t count, bool may_wait, struct mistake 
 {
     size_t kept = 0;
     while (count > kept) {
-        struct arena *owner = owner_of(blocks[kept], mistake);
-        size_t rest = kept + set_apart(blocks + kept, count - kept, owner, mistake);
+        struct arena *owner = owner_of(span_of(blocks[count - 1]), blocks[count - 1], mistake);
+        size_t rest = kept + find_stretch(blocks + kept, count - kept, owner, mistake);
+        if (count - rest < STRETCH_LEAST)
+            rest = kept + set_apart(blocks + kept, rest - kept, owner, mistake);
         size_t left = 0, group = count - rest;
         if (owner != NULL)
             left = deliver(owner, blocks + rest, group, may_wait, mistake);

@@ -5,9 +5,10 @@
  *                                  its mutex, or, when that is held, its mailbox (mailbox.h)
  *
  * Spans, their bitmaps and the lists are touched only under the mutex. An arena that needs a span
- * of a class takes over one of another arena's, if it finds one with many free blocks, before it
- * makes a new one: what one thread gives up serves the next. The cache is the owner's
- * alone without a lock, or a visitor's who holds the mutex and has closed it (a takeover).
+ * of a class takes over one of another arena's, if it finds one with many free blocks that the
+ * other does not need, before it makes a new one: what one thread gives up serves the next. The
+ * cache is the owner's alone without a lock, or a visitor's who holds the mutex and has closed it
+ * (a takeover).
  *
  * An arena outlives its thread: at exit its cache is flushed and it becomes an orphan, which the
  * next new thread adopts. Arenas are never freed. A thread that runs destructors after its arena
@@ -37,7 +38,7 @@ struct arena {
         struct span *oldest, *newest;
     } recent, lazy; /* spans used within the last two sweeps; spans with lazy holes (ageing.h) */
     uint16_t limits[CLASS_END];    /* blocks that a bin may hold */
-    uint8_t last_end[CLASS_END];   /* which end each bin met last, BIN_… */
+    uint8_t last_end[CLASS_END];   /* which end each bin met last, and how often since (cache.c) */
     size_t limit_bytes;            /* the same in bytes, of small classes … */
     size_t large_limit_bytes;      /* … and of large ones */
     size_t span_bytes;             /* in spans it owns */
@@ -75,7 +76,8 @@ struct arena {
         uint32_t retired;     /* blocks in this arena's quarantine, whosever spans they are of */
     } books[CLASS_END];
 
-    /* Of a span that is no more, for the next one of its class. */
+    /* Of a span that is no more, for the next one of its class; or a whole span, in no list, whose
+     * blocks are all free (span_is_whole). */
     struct span *records[CLASS_END];
 
     /* Mail that had to go on to another arena, and could not yet; others look whether there is any.
@@ -122,8 +124,8 @@ size_t arena_put_into(struct arena *arena, struct span *span, void *const *block
 /* Brings blocks back. Those of other arenas stay, at the start of the array; returns how many. */
 size_t arena_put(struct arena *arena, void **blocks, size_t count, struct mistake *mistake);
 
-/* Gives up the records that it keeps: it is quiet. */
-void arena_drop_records(struct arena *arena);
+/* Gives up the spans and records that it keeps: it is quiet. */
+void arena_drop_spares(struct arena *arena);
 
 /* Brings back what lies in the mailbox. */
 void arena_drain(struct arena *arena, struct mistake *mistake);

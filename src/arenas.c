@@ -65,7 +65,7 @@ static void thread_exit(void *value)
     cache_flush(arena, SIZE_MAX, true, &mistake);
     cache_reset(arena);
     cache_open(arena);
-    arena_drop_records(arena);
+    arena_drop_spares(arena);
     lock_release(&arena->mutex);
     lock_acquire(&arenas.lock);
     arenas_add_orphan(arena);

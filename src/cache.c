@@ -28,7 +28,7 @@ _Static_assert(CACHE_BATCH <= MAILBOX_SLOTS, "a batch goes by mail when its owne
 #define ARENA_HEAD ((sizeof(struct arena) + 4095) & ~(size_t)4095)
 
 /* What a bin may hold at first, when its class is used for the first time, in bytes. */
-#define FIRST_LIMIT_BYTES (8 * KiB)
+#define FIRST_LIMIT_BYTES (2 * KiB)
 
 /* What a refill brings at most, in bytes, and half of what a bin holds that blocks only pass
  * through: blocks that nobody asked for yet count at the peak, and so do those that nobody will. */
@@ -263,11 +263,23 @@ static bool is_calm(struct arena *arena)
     return arena->calm;
 }
 
+/* In last_end: an end, and so much more for each time that the bin has met it again. */
+#define END_AGAIN 2
+
 /* True when the bin meets this end again, not having met the other: blocks pass through it, made
  * here and freed elsewhere or the other way round. A larger bin saves nothing then but locks. */
 static bool is_passed(const struct arena *arena, unsigned class, enum bin_end end)
 {
-    return !is_large(class) && arena->last_end[class] == end;
+    return !is_large(class) && arena->last_end[class] % END_AGAIN == end;
+}
+
+/* A bin that ran dry so often, and never over, is that of a thread that makes what others free. */
+#define ONLY_TAKES 32
+
+bool cache_only_takes(const struct arena *arena, unsigned class)
+{
+    return is_passed(arena, class, BIN_DRY) && arena->limits[class] != 0 &&
+           arena->last_end[class] / END_AGAIN >= ONLY_TAKES;
 }
 
 /* At an end of the bin. One that runs dry and over by turns is too small for what the thread does:
@@ -276,7 +288,10 @@ static void grow_at(struct arena *arena, unsigned class, enum bin_end end)
 {
     bool passed = is_passed(arena, class, end);
     size_t most = passed ? min_size(stack_most(class), 2 * batch_most(class)) : stack_most(class);
-    arena->last_end[class] = (uint8_t)end;
+    if (!passed)
+        arena->last_end[class] = (uint8_t)end;
+    else if (arena->last_end[class] / END_AGAIN < ONLY_TAKES)
+        arena->last_end[class] += END_AGAIN;
     if (!is_calm(arena) || arena->limits[class] == 0)
         grow(arena, class, most, !passed);
 }
@@ -520,6 +535,7 @@ bool cache_reset(struct arena *arena)
             arena->stacks[class] = stack_at(arena, small_stack(class));
             cache_move_top(&arena->cache.bins[class], arena->stacks[class]);
             set_limit(arena, class, 0);
+            arena->last_end[class] %= END_AGAIN;
         }
         all_small = all_small && !is_full_stack(arena, class);
     }

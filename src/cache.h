@@ -202,6 +202,10 @@ void cache_count(bool more);
  * until bins grow. */
 size_t cache_begin(struct arena *arena);
 
+/* True when the thread has long taken blocks of the class, a small one, and brought none back:
+ * others free what it makes, and it will want those blocks again. */
+bool cache_only_takes(const struct arena *arena, unsigned class);
+
 /* Fills an empty bin and returns one block more, the lowest; NULL without memory. */
 void *cache_refill(struct arena *arena, unsigned class, struct mistake *mistake);
 

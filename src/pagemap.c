@@ -6,6 +6,7 @@
 #include "os.h"
 
 struct pagemap_leaf pagemap_none;
+struct pagemap_near pagemap_near = {.top = SIZE_MAX};
 
 /* pagemap_top, each entry of which leads to `none`. C has no word for a distance that the linker
  * knows. */
@@ -49,6 +50,10 @@ static bool make_leaf(size_t top)
     atomic_store_explicit(&pagemap_top[top],
                           (uintptr_t)leaf - (uintptr_t)pagemap_top - top * LEAF_PAGES,
                           memory_order_release);
+    if (atomic_load_explicit(&pagemap_near.top, memory_order_relaxed) == SIZE_MAX) {
+        pagemap_near.codes = pagemap_codes(top);
+        atomic_store_explicit(&pagemap_near.top, top, memory_order_release);
+    }
     return true;
 }
 

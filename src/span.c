@@ -105,6 +105,7 @@ void span_destroy(struct span *span, bool rested, struct span **record)
     bool detains = options.harden == HARDEN_ON && span_is_large(span);
     enter_pages(span, NULL);
     purge_note_use(span_hole_bytes(span)); /* they count as dirty from now on */
+    span->base = NULL;
     if (record != NULL && *record == NULL)
         *record = span;
     else

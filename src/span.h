@@ -80,6 +80,12 @@ void span_dissolve(struct span *span);
  * while. Its record is kept in *record, unless there is one already, or record is NULL. */
 void span_destroy(struct span *span, bool rested, struct span **record);
 
+/* False for a record that was kept of a span that is no more. */
+static inline bool span_is_whole(const struct span *span)
+{
+    return span->base != NULL;
+}
+
 /* Gives a record back that was kept. */
 void span_drop_record(struct span *record);
 

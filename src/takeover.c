@@ -183,7 +183,7 @@ static void flush_some(struct arena *arena, bool owned, void *context)
         arena_drain(arena, &flush->mistake);
     else if (cache_flush(arena, FLUSHED_PER_HOLD, false, &flush->mistake)) {
         cache_shrink(arena);
-        arena_drop_records(arena);
+        arena_drop_spares(arena);
     } else {
         flush->more = true;
     }

@@ -252,16 +252,19 @@ unsteady() {
 
 # A suite may take hours, so it is run in portions of so many units, each without and then with the
 # library. What they said is in $portions/1, $portions/2 and so on. A whole suite that was stopped
-# goes on behind its last finished portion, if the library and the tests are the same.
+# goes on behind its last finished portion, if the library and the tests are the same. No portion is
+# much smaller than the others: of a few units watch() may see no process.
 portion_units=50
 
 compare_suite() {
-    local left
+    local left portions_left size
     begin_or_continue
     mapfile -t left < <(printf '%s\n' "${units[@]}" | grep -vxF -f "$tmp/done" || true)
     while [ "${#left[@]}" -gt 0 ]; do
-        compare_portion "${left[@]:0:portion_units}"
-        left=("${left[@]:portion_units}")
+        portions_left=$(((${#left[@]} + portion_units - 1) / portion_units))
+        size=$(((${#left[@]} + portions_left - 1) / portions_left))
+        compare_portion "${left[@]:0:size}"
+        left=("${left[@]:size}")
         summarize
         [ "${#left[@]}" -eq 0 ] || say "${#left[@]} of ${#units[@]} units are left"
     done

@@ -92,7 +92,7 @@ static void a_refill_takes_the_lowest_blocks_in_order(void **state)
 }
 
 /* The most that a bin holds, and what it may hold at first whatever the budget is (arena.c). */
-enum { BIN_BYTES = 512 * 1024, BIN_BLOCKS = 2048, BIN_BLOCKS_LEAST = 4, FIRST_BYTES = 8 * 1024 };
+enum { BIN_BYTES = 512 * 1024, BIN_BLOCKS = 2048, BIN_BLOCKS_LEAST = 4, FIRST_BYTES = 2 * 1024 };
 
 static void a_bin_keeps_no_more_than_its_limits(void **state)
 {
@@ -426,6 +426,68 @@ static void mail_for_a_span_that_has_moved_reaches_its_owner(void **state)
     check_and_free_rest();
 }
 
+/* A thread that makes what others free: more than 64 KiB of it must be free before it is lent. */
+enum { MADE_SIZE = 1024, FEW = 60, MORE = 400 };
+
+static void *free_every_other(void *argument)
+{
+    const size_t *range = argument;
+    for (size_t i = range[0]; i < range[1]; i += 2) {
+        ebb_free(blocks[i]);
+        blocks[i] = NULL;
+    }
+    return NULL;
+}
+
+static void *make_and_free_many(void *argument)
+{
+    void *made[MORE / 2];
+    for (size_t i = 0; i < MORE / 2; i++)
+        made[i] = ebb_malloc(MADE_SIZE);
+    *(struct stats *)argument = collect();
+    for (size_t i = 0; i < MORE / 2; i++)
+        ebb_free(made[i]);
+    return NULL;
+}
+
+static void a_thread_that_makes_what_others_free_lends_what_it_has_many_of(void **state)
+{
+    (void)state;
+    struct stats before, after;
+    allocate(MANY, MADE_SIZE);
+    run_thread(free_every_other, (size_t[]){0, FEW});
+    before = collect();
+    run_thread(make_and_free_many, &after);
+    assert_int_equal(after.borrowed_spans, before.borrowed_spans);
+    assert_true(after.spans > before.spans);
+    run_thread(free_every_other, (size_t[]){FEW, FEW + 2 * MORE});
+    before = collect();
+    run_thread(make_and_free_many, &after);
+    assert_true(after.borrowed_spans > before.borrowed_spans);
+    for (size_t i = 0; i < MANY; i++)
+        ebb_free(blocks[i]);
+}
+
+static void a_thread_that_makes_what_others_free_keeps_one_empty_span(void **state)
+{
+    (void)state;
+    struct span *const *spare = &arena_self->records[sizeclass_of(MADE_SIZE)];
+    allocate(MANY, MADE_SIZE);
+    run_thread(free_all, (void *)(uintptr_t)MADE_SIZE);
+    struct span *kept = *spare;
+    assert_non_null(kept);
+    assert_true(span_is_whole(kept));
+    assert_int_equal(kept->free_count, kept->capacity);
+    /* More than can be left in the cache: the span comes before a new one. */
+    allocate(MANY, MADE_SIZE);
+    assert_null(*spare);
+    assert_int_not_equal(kept->free_count, kept->capacity);
+    run_thread(free_all, (void *)(uintptr_t)MADE_SIZE);
+    assert_non_null(*spare);
+    ebb_malloc_trim(0);
+    assert_null(*spare);
+}
+
 /* ---- Threads come and go
  * --------------------------------------------------------------------------- */
 
@@ -712,6 +774,8 @@ int main(void)
         TEST(mail_for_an_owner_whose_mutex_is_held_is_not_lost),
         TEST(spans_with_free_blocks_serve_another_thread),
         TEST(mail_for_a_span_that_has_moved_reaches_its_owner),
+        TEST(a_thread_that_makes_what_others_free_lends_what_it_has_many_of),
+        TEST(a_thread_that_makes_what_others_free_keeps_one_empty_span),
         TEST(threads_one_after_another_share_one_arena),
         TEST(a_crowd_makes_an_arena_each_and_the_next_crowd_none),
         TEST(the_cache_of_a_thread_that_ended_is_empty),
