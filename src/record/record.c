@@ -193,19 +193,27 @@ static inline bool note_block(struct stream *stream, const void *block)
 }
 
 /* This and note_free_simply are most of what recording costs: part of the calls that they serve,
- * few instructions, and false when there is more to it than that. */
-static always_inline bool note_alloc_simply(struct stream *stream, enum trace_kind kind,
-                                            size_t size, const void *block)
+ * few instructions, and false when there is more to it than that. Here the block gets its number,
+ * and the caller notes the operation at *at. */
+static always_inline bool name_simply(struct stream *stream, const void *block, unsigned char **at)
 {
     size_t place = blocks_near_place(&stream->near, block);
-    uint64_t step = trace_zigzag((int64_t)(size - stream->size));
-    if (unlikely(place >= BLOCKS_PER_LEAF) || !stream_is_ready(stream) ||
-        unlikely(step >= TRACE_SHORT_NUMBERS))
+    if (unlikely(place >= BLOCKS_PER_LEAF) || !stream_is_ready(stream))
         return false;
     uint64_t number = ++stream->last_block;
     atomic_store_explicit(blocks_at(stream->near.leaf, place), number, memory_order_relaxed);
+    *at = atomic_load_explicit(&stream->at, memory_order_relaxed);
+    return true;
+}
+
+static always_inline bool note_alloc_simply(struct stream *stream, enum trace_kind kind,
+                                            size_t size, const void *block)
+{
+    uint64_t step = trace_zigzag((int64_t)(size - stream->size));
+    unsigned char *at;
+    if (unlikely(step >= TRACE_SHORT_NUMBERS) || !name_simply(stream, block, &at))
+        return false;
     stream->size = size;
-    unsigned char *at = atomic_load_explicit(&stream->at, memory_order_relaxed);
     stream_noted(stream, trace_put_short(at, kind, step));
     return true;
 }
@@ -227,17 +235,33 @@ static always_inline void note_alloc(enum trace_kind kind, size_t size, const vo
         note_alloc_anyhow(kind, size, block);
 }
 
-static void note_aligned(size_t alignment, size_t size, const void *block)
+static inline void put_aligned(struct stream *stream, unsigned char *at, size_t alignment,
+                               size_t size)
+{
+    unsigned char *end = trace_put_long(at, TRACE_ALIGNED, size_step(stream, size));
+    *end++ = (unsigned char)(alignment > 1 ? 63 - __builtin_clzll(alignment) : 0);
+    stream_noted(stream, end);
+}
+
+static __attribute__((noinline)) void note_aligned_anyhow(size_t alignment, size_t size,
+                                                          const void *block)
 {
     struct stream *own = own_stream(), *stream = own != NULL ? own : open_first();
     unsigned char *at;
-    if (stream_place(stream, &at) && note_block(stream, block)) {
-        unsigned char *end = trace_put(at, TRACE_ALIGNED, size_step(stream, size));
-        *end++ = (unsigned char)(alignment > 1 ? 63 - __builtin_clzll(alignment) : 0);
-        stream_noted(stream, end);
-    }
+    if (stream_place(stream, &at) && note_block(stream, block))
+        put_aligned(stream, at, alignment, size);
     if (own == NULL)
         close_first(stream);
+}
+
+static always_inline void note_aligned(size_t alignment, size_t size, const void *block)
+{
+    struct stream *stream = recorder_self.stream;
+    unsigned char *at;
+    if (name_simply(stream, block, &at))
+        put_aligned(stream, at, alignment, size);
+    else
+        note_aligned_anyhow(alignment, size, block);
 }
 
 static unsigned char *put_free(struct stream *stream, unsigned char *at, uint64_t number)

@@ -30,6 +30,7 @@ static pthread_mutex_t file_mutex = PTHREAD_MUTEX_INITIALIZER;
 
 static pthread_mutex_t list_mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct stream *streams; /* all but the shared one; those that are here stay */
+static struct stream *free_streams;
 static struct stream shared;
 static uint32_t last_number = 1;
 static pid_t home;
@@ -397,12 +398,19 @@ unsigned char *stream_look(struct stream *stream)
 
 /* ---- All streams ----------------------------------------------------------------------------- */
 
-static struct stream *find_free(void)
+static void add_free(struct stream *stream)
 {
-    for (struct stream *stream = streams; stream != NULL; stream = stream->next)
-        if (stream->is_free)
-            return stream;
-    return NULL;
+    stream->is_free = true;
+    stream->next_free = free_streams;
+    free_streams = stream;
+}
+
+static struct stream *take_free(void)
+{
+    struct stream *stream = free_streams;
+    if (stream != NULL)
+        free_streams = stream->next_free;
+    return stream;
 }
 
 static struct stream *make_stream(void)
@@ -423,7 +431,7 @@ struct stream *stream_join(void)
     struct quiet before = be_quiet();
     pthread_mutex_lock(&list_mutex);
     if (last_number < stream_first + TRACE_THREADS_MOST - 1) {
-        stream = find_free();
+        stream = take_free();
         if (stream == NULL)
             stream = make_stream();
     }
@@ -442,7 +450,7 @@ void stream_leave(struct stream *stream)
     advance_tick();
     struct quiet before = be_quiet();
     pthread_mutex_lock(&list_mutex);
-    stream->is_free = true;
+    add_free(stream);
     pthread_mutex_unlock(&list_mutex);
     be_as_before(before);
 }
@@ -542,9 +550,10 @@ static void in_child(void)
     file_is_begun = false;
     name_file(false);
     stream_first = ++last_number;
+    free_streams = NULL;
     for (struct stream *stream = streams; stream != NULL; stream = stream->next) {
         pthread_mutex_init(&stream->mutex, NULL);
-        stream->is_free = true;
+        add_free(stream);
     }
     reset(&shared, stream_first);
     if (recorder_self.stream != &stream_none && recorder_self.stream->limit == NULL) {

@@ -41,11 +41,12 @@ struct stream {
     struct blocks_near near;
     uint64_t other_index; /* … and the index of the last block of another thread's */
     uint32_t number;
-    uint32_t until_tick; /* looks */
-    uint64_t time_us;    /* the last one noted */
-    uint64_t saved_us;   /* when chunks were */
-    bool is_free;        /* no thread has it; under the list's lock */
-    struct stream *next; /* in the list of all; written once */
+    uint32_t until_tick;      /* looks */
+    uint64_t time_us;         /* the last one noted */
+    uint64_t saved_us;        /* when chunks were */
+    bool is_free;             /* no thread has it; under the list's lock */
+    struct stream *next_free; /* likewise */
+    struct stream *next;      /* in the list of all; written once */
 
     pthread_mutex_t mutex; /* of what follows; of the shared one: all of it */
     unsigned char *chunk;  /* the one that is being filled; those before it are whole */

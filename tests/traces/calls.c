@@ -13,7 +13,7 @@
  *   s  and get blocks until a signal comes, whose handler leaves by _exit
  *   t  in eight threads at once, each of which frees what another one got
  *   v  all of it in a child made by vfork that has closed all descriptors; and again
- *   x  in a thread that is cancelled, and ends where it says so itself
+ *   x  in a thread that is cancelled, and ends where it says so itself; with f, before the fork
  */
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -247,6 +247,8 @@ int main(int argc, char **argv)
     }
     if (strchr(how, 'f') != NULL) {
         int status = 1;
+        if (strchr(how, 'x') != NULL)
+            work_in_cancelled_thread();
         pid_t child = fork();
         if (child != 0)
             return waitpid(child, &status, 0) != child || status != 0;

@@ -65,12 +65,18 @@ records_every_call() {
     return 0
 }
 
-follows_forks() {
+# follows_fork_on HOW CALLS: of a child that makes so many calls of each kind.
+follows_fork_on() {
     rm -f "$scratch"/t*
-    "$ebb" record -o "$scratch/t" "$calls" 0 f
+    "$ebb" record -o "$scratch/t" "$calls" 0 "$1"
     mv "$scratch"/t.[0-9]* "$scratch/none"
-    "$ebb" record -o "$scratch/t" "$calls" 500 f
-    grows_by "$scratch/none" "$(ls "$scratch"/t.[0-9]*)" "$(times_calls 500)"
+    "$ebb" record -o "$scratch/t" "$calls" 500 "$1"
+    grows_by "$scratch/none" "$(ls "$scratch"/t.[0-9]*)" "$(times_calls "$2")"
+}
+
+follows_forks() {
+    follows_fork_on fxt 4000
+    follows_fork_on f 500
     expect_run 0 "$ebb" trace "$(ls "$scratch"/t.[0-9]*)"
     case $out in *'no end mark'*) fail "_exit left no end mark" ;; esac
     rm -f "$scratch"/t*
