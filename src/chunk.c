@@ -184,6 +184,22 @@ static bool take_from_any(size_t pages, size_t alignment, bool large, bool wait,
     return taken;
 }
 
+bool chunk_take_large_at_hand(size_t pages, size_t alignment, struct run *run)
+{
+    unsigned order = buddy_order(pages, alignment);
+    bool taken = false;
+    struct chunk *first = atomic_load_explicit(&first_fit[order], memory_order_acquire);
+    struct chunk *chunk = first != NULL ? first : chunk_first();
+    for (; chunk != NULL && !taken; chunk = chunk_next(chunk)) {
+        if (!may_hold(chunk, order) || !lock_try_a_while(&chunk->lock))
+            continue;
+        taken =
+            chunk->buddy.orders >> order != 0 && take_locked(chunk, pages, alignment, true, run);
+        lock_release(&chunk->lock);
+    }
+    return taken;
+}
+
 /* A record without a base, or a new one at the end of the list. Under list_lock. */
 static struct chunk *spare_record(void)
 {

@@ -62,6 +62,10 @@ bool chunk_take(size_t pages, size_t alignment, struct run *run);
  * which takes that, finds the pages in a list or noted. */
 bool chunk_take_large(size_t pages, size_t alignment, struct run *run);
 
+/* The same, of free pages alone, and not of any that were never used; what lies between the run and
+ * the next multiple of the alignment is free then, too. False when there are none. */
+bool chunk_take_large_at_hand(size_t pages, size_t alignment, struct run *run);
+
 /* The length of the large block that begins at that page, or 0. No lock: a handler that came upon
  * who asks may want the chunk's. */
 static inline size_t chunk_large_pages(const struct chunk *chunk, size_t first)

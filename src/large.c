@@ -13,14 +13,28 @@ static size_t pages_for(size_t size)
     return (size + PAGE_SIZE - 1) >> PAGE_SHIFT;
 }
 
+static void *begin(const struct run *run)
+{
+    pagemap_set(run->start, 1, CLASS_LARGE);
+    return run->start;
+}
+
 void *large_alloc(size_t size, size_t alignment, bool *zero)
 {
     struct run run;
     if (!chunk_take_large(pages_for(size), max_size(alignment >> PAGE_SHIFT, 1), &run))
         return NULL;
-    pagemap_set(run.start, 1, CLASS_LARGE);
     *zero = run.zero;
-    return run.start;
+    return begin(&run);
+}
+
+void *large_alloc_to_grow(size_t size, size_t room)
+{
+    struct run run;
+    size_t room_pages = min_size(room >> PAGE_SHIFT, CHUNK_PAGES);
+    bool taken = chunk_take_large_at_hand(pages_for(size), room_pages, &run) ||
+                 chunk_take_large(pages_for(size), 1, &run);
+    return taken ? begin(&run) : NULL;
 }
 
 bool large_free(void *block)

@@ -14,6 +14,10 @@
  * tells whether the block reads as zero. NULL when there is no memory. */
 void *large_alloc(size_t size, size_t alignment, bool *zero);
 
+/* The same for one that is likely to grow: with so many bytes (a power of two, and no less) from
+ * its start on free to grow into, if they are at hand. */
+void *large_alloc_to_grow(size_t size, size_t room);
+
 /* False when block is not the start of a large block (any more); nothing is done then. */
 bool large_free(void *block);
 

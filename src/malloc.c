@@ -34,8 +34,8 @@
 #define GROW_SHARE 4
 #define GROW_ONCE_MOST 1024
 
-/* From so many bytes on a block that goes on growing gets pages of its own, with so many times as
- * much room behind them, if it is free: from there on it need not be copied. */
+/* From so many bytes on a block that goes on growing gets pages of its own, out of so many times as
+ * much room, if that is at hand: from there on it need not be copied. */
 #define GROW_PAGES_LEAST (16 * KiB)
 #define GROW_PAGES_ROOM 8
 _Static_assert(GROW_PAGES_LEAST <= SMALL_MAX, "below, a block that grows is of a small class");
@@ -384,13 +384,15 @@ static __attribute__((noinline)) void *alloc_to_grow(size_t size, size_t wanted,
 {
     int saved = errno;
     void *block = NULL;
-    if (again && wanted > GROW_PAGES_LEAST && wanted <= LARGE_MAX)
-        /* What the buddy cuts off behind a run at such a multiple is free. */
-        block = alloc_aligned_slow(
-            min_size(next_power_of_two(wanted * GROW_PAGES_ROOM), RUN_ALIGNMENT_MAX), wanted);
-    else if (wanted != size && wanted <= LARGE_MAX) /* huge ones grow without being copied */
+    if (again && wanted > GROW_PAGES_LEAST && wanted <= LARGE_MAX) {
+        bool entered = lone_enter();
+        block = large_alloc_to_grow(wanted, next_power_of_two(wanted * GROW_PAGES_ROOM));
+        lone_leave(entered);
+        purger_tick();
+    } else if (wanted != size && wanted <= LARGE_MAX) { /* huge ones grow without being copied */
         block = api_alloc(wanted);
-    if (block == NULL && (block = api_alloc(size)) != NULL)
+    }
+    if (block != NULL || (block = api_alloc(size)) != NULL)
         errno = saved;
     return block;
 }

@@ -297,6 +297,27 @@ static void what_a_block_took_to_grow_is_given_back_when_it_shrinks(void **state
     }
 }
 
+/* 34 MB, in pages of which each block has one: eight times as much if the room behind it were its.
+ */
+static void keep_many_that_grew(void *unused)
+{
+    (void)unused;
+    limit_address_space(160 * MIB);
+    for (int i = 0; i < 2000; i++) {
+        char *block = NULL;
+        for (size_t size = 1000; size <= 17000; size += 1000)
+            child_check((block = realloc(block, size)) != NULL);
+    }
+}
+
+static void many_blocks_that_grew_take_little_address_space(void **state)
+{
+    (void)state;
+    struct child_end end;
+    run_child(&end, keep_many_that_grew, NULL);
+    assert_child_passed(&end);
+}
+
 /* size: of a block that wants more, which is not to be had. Its neighbours keep what is freed from
  * being anything but what it was. */
 static void grow_without_memory(void *argument)
@@ -484,6 +505,7 @@ int main(void)
         cmocka_unit_test(growth_ends_at_a_power_of_two),
         cmocka_unit_test(blocks_that_grow_by_turns_take_no_more_than_malloc_gives),
         cmocka_unit_test(what_a_block_took_to_grow_is_given_back_when_it_shrinks),
+        cmocka_unit_test(many_blocks_that_grew_take_little_address_space),
         cmocka_unit_test(without_memory_for_more_a_block_grows_as_far_as_asked),
         cmocka_unit_test(an_aligned_block_can_be_resized),
         cmocka_unit_test(shrinking_gives_up_the_rest),

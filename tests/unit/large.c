@@ -136,6 +136,29 @@ static void a_block_at_the_end_of_its_chunk_does_not_grow(void **state)
         assert_true(large_free(blocks[i]));
 }
 
+static void a_block_made_to_grow_has_room_where_pages_are_at_hand(void **state)
+{
+    (void)state;
+    enum { BLOCKS = 128, ROOM = 8 };
+    char *blocks[BLOCKS];
+    for (size_t i = 0; i < 3; i++) {
+        blocks[i] = large_alloc_to_grow(PAGE_SIZE + 1, ROOM * PAGE_SIZE);
+        assert_non_null(blocks[i]);
+        assert_int_equal(large_size(blocks[i]), 2 * PAGE_SIZE);
+        assert_true(i == 0 || large_resize_in_place(blocks[i - 1], ROOM * PAGE_SIZE));
+    }
+    for (size_t i = 0; i < 3; i++)
+        assert_true(large_free(blocks[i]));
+    /* Nothing is left between them when no more pages were ever used. */
+    for (size_t i = 0; i < BLOCKS; i++) {
+        blocks[i] = large_alloc_to_grow(PAGE_SIZE, ROOM * PAGE_SIZE);
+        assert_non_null(blocks[i]);
+    }
+    assert_int_equal(chunk_committed_bytes(), BLOCKS * PAGE_SIZE);
+    for (size_t i = 0; i < BLOCKS; i++)
+        assert_true(large_free(blocks[i]));
+}
+
 /* With a neighbour in the way. */
 static void a_block_moves_out_to_grow_beyond_4_MiB(void **state)
 {
@@ -282,6 +305,7 @@ int main(void)
         TEST(a_block_grows_where_it_stands_when_there_is_room),
         TEST(a_block_grows_to_the_end_of_its_chunk),
         TEST(a_block_at_the_end_of_its_chunk_does_not_grow),
+        TEST(a_block_made_to_grow_has_room_where_pages_are_at_hand),
         TEST(a_block_moves_out_to_grow_beyond_4_MiB),
         TEST(a_locked_block_does_not_move_out),
         TEST(a_block_that_shrinks_gives_its_tail_back),
