@@ -28,7 +28,7 @@ _Static_assert(CACHE_BATCH <= MAILBOX_SLOTS, "a batch goes by mail when its owne
 #define ARENA_HEAD ((sizeof(struct arena) + 4095) & ~(size_t)4095)
 
 /* What a bin may hold at first, when its class is used for the first time, in bytes. */
-#define FIRST_LIMIT_BYTES (2 * KiB)
+#define FIRST_LIMIT_BYTES (4 * KiB)
 
 /* What a refill brings at most, in bytes, and half of what a bin holds that blocks only pass
  * through: blocks that nobody asked for yet count at the peak, and so do those that nobody will. */

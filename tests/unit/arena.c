@@ -92,7 +92,7 @@ static void a_refill_takes_the_lowest_blocks_in_order(void **state)
 }
 
 /* The most that a bin holds, and what it may hold at first whatever the budget is (arena.c). */
-enum { BIN_BYTES = 512 * 1024, BIN_BLOCKS = 2048, BIN_BLOCKS_LEAST = 4, FIRST_BYTES = 2 * 1024 };
+enum { BIN_BYTES = 512 * 1024, BIN_BLOCKS = 2048, BIN_BLOCKS_LEAST = 4, FIRST_BYTES = 4 * 1024 };
 
 static void a_bin_keeps_no_more_than_its_limits(void **state)
 {
