@@ -1,6 +1,8 @@
 #include "arena.h"
 
 #include "ageing.h"
+#include "options.h"
+#include "os.h"
 #include "text.h"
 
 /* Fewer than these, and it is not known yet how busy an arena is. */
@@ -209,12 +211,19 @@ static struct span *spare_span(const struct arena *arena, unsigned class)
     return kept != NULL && span_is_whole(kept) ? kept : NULL;
 }
 
+/* Not where free pages are to be given back at once, and not where sweeps cannot come by. */
+static bool may_keep_spare(const struct arena *arena, unsigned class)
+{
+    return cache_only_takes(arena, class) && options.schedule != SCHEDULE_IMMEDIATE &&
+           os_has_barrier();
+}
+
 /* All its blocks are free. Where others free what the thread makes, one such span is kept: it will
  * want it again soon, and each that is made and dropped takes the lock of the chunk twice. */
 static void retire_span(struct arena *arena, struct span *span)
 {
     struct span **record = &arena->records[span->class];
-    if (!cache_only_takes(arena, span->class) || spare_span(arena, span->class) != NULL) {
+    if (!may_keep_spare(arena, span->class) || spare_span(arena, span->class) != NULL) {
         drop_span(arena, span);
         return;
     }
@@ -321,7 +330,7 @@ size_t arena_put_into(struct arena *arena, struct span *span, void *const *block
     ageing_touch(arena, span);
     if (span->free_count == span->capacity && put != 0)
         retire_span(arena, span);
-    else
+    else if (put != 0)
         place(arena, span);
     return looked_at;
 }

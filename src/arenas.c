@@ -11,7 +11,8 @@
 /* Arenas before the first look for threads that ended without a word. */
 #define FIRST_LOOK_FOR_DEAD 16
 
-/* Stands in for the arena of a thread that has none yet; only its closed cache is ever used. */
+/* Stands in for the arena of a thread that has none yet; only its closed cache and what tells what
+ * grew last, a hint, are ever used. */
 static struct arena unborn;
 
 /* For threads that have none any more. It has no stacks and no limits, so its cache is closed even
