@@ -274,26 +274,41 @@ static void blocks_that_grow_by_turns_take_no_more_than_malloc_gives(void **stat
     free(blocks[1]);
 }
 
-/* Beyond 4 MiB, where a block has whole pages and no class. */
+enum { PLUGS = 20 };
+
+/* A block of more than 4 MiB, which has whole pages and no class, with much more than the *size
+ * that it was grown to. One that has no room behind it has none: so the places where one came to
+ * lie are plugged until there is another. */
+static char *grow_to_have_spare(size_t *size, char *plugs[PLUGS])
+{
+    for (int tries = 0; tries < PLUGS; tries++) {
+        char *block = malloc(3 * MIB);
+        for (*size = 5 * MIB; *size < 20 * MIB; *size += 64 * KIB) {
+            block = realloc(block, *size);
+            assert_non_null(block);
+            if (malloc_usable_size(block) - *size > *size / 10)
+                return block;
+        }
+        free(block);
+        plugs[tries] = malloc(3 * MIB);
+    }
+    fail_msg("no block took more than it needed");
+    return NULL;
+}
+
 static void what_a_block_took_to_grow_is_given_back_when_it_shrinks(void **state)
 {
     (void)state;
-    size_t spare = 0;
     skip_unless_growth_takes_more();
     for (int by = 0; by <= 1; by++) {
-        size_t size = 5 * MIB;
-        char *block = malloc(3 * MIB);
-        for (; spare <= size / 10; size += 64 * KIB) {
-            assert_true(size < 20 * MIB);
-            block = realloc(block, size);
-            assert_non_null(block);
-            spare = malloc_usable_size(block) - size;
-        }
-        size -= 64 * KIB;
-        spare = 0;
+        size_t size;
+        char *plugs[PLUGS] = {NULL};
+        char *block = grow_to_have_spare(&size, plugs);
         block = realloc(block, size - (size_t)by);
         assert_true(malloc_usable_size(block) < size + page_size);
         free(block);
+        for (int i = 0; i < PLUGS; i++)
+            free(plugs[i]);
     }
 }
 
