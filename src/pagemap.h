@@ -45,7 +45,8 @@ extern hidden struct pagemap_leaf pagemap_none; /* of zeros; never written */
 extern hidden _Atomic uintptr_t pagemap_top[TOP_ENTRIES];
 
 /* The leaf that was made first, in which as a rule the whole heap lies: a lookup takes it that the
- * address is there and goes on while that is compared, so waits for one load in place of two. */
+ * address is there and goes on while that is compared, so waits for one load in place of two. Set
+ * once, codes first: who finds the top of his address there (acquire) finds them, too. */
 extern hidden struct pagemap_near {
     _Alignas(CACHE_LINE) _Atomic size_t top; /* SIZE_MAX: no leaf was made yet */
     uintptr_t codes;                         /* where the code of page 0 would be */
