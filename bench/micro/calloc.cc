@@ -35,21 +35,52 @@ static void calloc_batch(benchmark::State &state)
 }
 BENCHMARK(calloc_batch);
 
-// More and more memory, of which every OS page is touched once: up to 256 MiB are live, then all
-// of it is freed. What comes from the kernel is clear already.
+// 256 MiB of blocks, of which every OS page is touched once.
+static void fill(std::vector<void *> &blocks, size_t size)
+{
+    for (void *&block : blocks) {
+        block = zeroed(size);
+        for (size_t offset = 0; offset < size; offset += 4096)
+            static_cast<volatile char *>(block)[offset] = 1;
+    }
+}
+
+static void empty(std::vector<void *> &blocks)
+{
+    for (void *block : blocks)
+        free(block);
+}
+
+static size_t blocks_of(size_t size)
+{
+    return (256 << 20) / size;
+}
+
+// More and more memory, once: what comes from the kernel is clear already.
 static void calloc_fresh(benchmark::State &state)
 {
     size_t size = static_cast<size_t>(state.range(0));
-    size_t count = (256 << 20) / size;
-    std::vector<void *> blocks(count);
-    while (state.KeepRunningBatch(static_cast<benchmark::IterationCount>(count))) {
-        for (void *&block : blocks) {
-            block = zeroed(size);
-            for (size_t offset = 0; offset < size; offset += 4096)
-                static_cast<volatile char *>(block)[offset] = 1;
-        }
-        for (void *block : blocks)
-            free(block);
-    }
+    std::vector<void *> blocks(blocks_of(size));
+    while (state.KeepRunningBatch(static_cast<benchmark::IterationCount>(blocks.size())))
+        fill(blocks, size);
+    empty(blocks);
 }
-BENCHMARK(calloc_fresh)->Arg(1024)->Arg(16384)->Arg(1 << 20);
+BENCHMARK(calloc_fresh)->Arg(1024)->Iterations(blocks_of(1024));
+BENCHMARK(calloc_fresh)->Arg(16384)->Iterations(blocks_of(16384));
+BENCHMARK(calloc_fresh)->Arg(1 << 20)->Iterations(blocks_of(1 << 20));
+
+// The same four times more, when all of it was freed just before.
+static void calloc_waves(benchmark::State &state)
+{
+    size_t size = static_cast<size_t>(state.range(0));
+    std::vector<void *> blocks(blocks_of(size));
+    fill(blocks, size);
+    while (state.KeepRunningBatch(static_cast<benchmark::IterationCount>(blocks.size()))) {
+        empty(blocks);
+        fill(blocks, size);
+    }
+    empty(blocks);
+}
+BENCHMARK(calloc_waves)->Arg(1024)->Iterations(4 * blocks_of(1024));
+BENCHMARK(calloc_waves)->Arg(16384)->Iterations(4 * blocks_of(16384));
+BENCHMARK(calloc_waves)->Arg(1 << 20)->Iterations(4 * blocks_of(1 << 20));
