@@ -37,16 +37,21 @@ void api_free_slow(void *pointer, const char *call);
 /* The same when the caller said what size it has, which the hardened mode holds him to. */
 void api_free_sized_slow(void *pointer, size_t size, const char *call);
 
-/* malloc: a block from the cache, in the common case. */
-static always_inline void *api_alloc(size_t size)
+/* malloc: a block from the cache, in the common case; large and slow find one in the others. */
+static always_inline void *api_alloc_or(size_t size, void *(*large)(size_t), void *(*slow)(size_t))
 {
     struct cache *cache = &arena_self->cache;
     void *block;
     if (unlikely(size - 1 >= SMALL_MAX))
-        return api_alloc_large(size);
+        return large(size);
     if (likely(cache_pop(cache, cache->codes[(size - 1) >> 4], &block)))
         return block;
-    return api_alloc_slow(size);
+    return slow(size);
+}
+
+static always_inline void *api_alloc(size_t size)
+{
+    return api_alloc_or(size, api_alloc_large, api_alloc_slow);
 }
 
 /* free, in the name of `call`. */

@@ -73,13 +73,13 @@ static cold void *next_definition(const char *name)
 }
 
 /* Our own definitions, whatever the public names lead to. */
-extern __typeof__(_Znwm) our_new __attribute__((alias("_Znwm"), visibility("hidden")));
+extern __typeof__(_Znwm) our_new hot __attribute__((alias("_Znwm"), visibility("hidden")));
 extern __typeof__(_Znam) our_new_array __attribute__((alias("_Znam"), visibility("hidden")));
 extern __typeof__(_ZnwmSt11align_val_t) our_aligned_new
     __attribute__((alias("_ZnwmSt11align_val_t"), visibility("hidden")));
 extern __typeof__(_ZnamSt11align_val_t) our_aligned_new_array
     __attribute__((alias("_ZnamSt11align_val_t"), visibility("hidden")));
-extern __typeof__(_ZdlPv) our_delete __attribute__((alias("_ZdlPv"), visibility("hidden")));
+extern __typeof__(_ZdlPv) our_delete hot __attribute__((alias("_ZdlPv"), visibility("hidden")));
 extern __typeof__(_ZdaPv) our_delete_array __attribute__((alias("_ZdaPv"), visibility("hidden")));
 extern __typeof__(_ZdlPvSt11align_val_t) our_aligned_delete
     __attribute__((alias("_ZdlPvSt11align_val_t"), visibility("hidden")));
@@ -91,9 +91,15 @@ static always_inline bool new_is_ours(void)
     return likely(_Znwm == our_new);
 }
 
-static always_inline bool delete_is_ours(void)
+/* Whether a delete that is told the size may act on it, of one object and of an array: when all the
+ * public names that it stands for are ours. The forms without the size serve until that is known.
+ */
+static bool may_use_size, may_use_array_size;
+
+__attribute__((constructor)) static void look_who_is_public(void)
 {
-    return likely(_ZdlPv == our_delete);
+    may_use_size = new_is_ours() && _ZdlPv == our_delete;
+    may_use_array_size = may_use_size && _ZdaPv == our_delete_array && _Znam == our_new_array;
 }
 
 static bool aligned_are_ours(void)
@@ -109,10 +115,21 @@ static cold void *new_without_memory(size_t size)
     return next(size);
 }
 
-EXPORT void *_Znwm(size_t size)
+static void *new_large(size_t size)
 {
-    void *block = api_alloc(size);
+    void *block = api_alloc_large(size);
     return likely(block != NULL) ? block : new_without_memory(size);
+}
+
+static cold void *new_slow(size_t size)
+{
+    void *block = api_alloc_slow(size);
+    return likely(block != NULL) ? block : new_without_memory(size);
+}
+
+EXPORT hot_from_mid_line void *_Znwm(size_t size)
+{
+    return api_alloc_or(size, new_large, new_slow);
 }
 
 EXPORT void *_Znam(size_t size)
@@ -202,7 +219,7 @@ EXPORT void *_ZnamSt11align_val_tRKSt9nothrow_t(size_t size, size_t alignment, n
 
 /* ---- delete ---------------------------------------------------------------------------------- */
 
-EXPORT void _ZdlPv(void *pointer)
+EXPORT hot void _ZdlPv(void *pointer)
 {
     api_free(pointer);
 }
@@ -212,9 +229,9 @@ EXPORT void _ZdaPv(void *pointer)
     _ZdlPv(pointer);
 }
 
-EXPORT void _ZdlPvm(void *pointer, size_t size)
+EXPORT hot void _ZdlPvm(void *pointer, size_t size)
 {
-    if (delete_is_ours() && new_is_ours())
+    if (likely(may_use_size))
         api_free_sized(pointer, size);
     else
         _ZdlPv(pointer);
@@ -222,7 +239,7 @@ EXPORT void _ZdlPvm(void *pointer, size_t size)
 
 EXPORT void _ZdaPvm(void *pointer, size_t size)
 {
-    if (_ZdaPv == our_delete_array && _Znam == our_new_array && delete_is_ours() && new_is_ours())
+    if (likely(may_use_array_size))
         api_free_sized(pointer, size);
     else
         _ZdaPv(pointer);

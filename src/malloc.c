@@ -289,7 +289,7 @@ void api_free_sized_slow(void *pointer, size_t size, const char *call)
 
 /* ---- malloc, free ---------------------------------------------------------------------------- */
 
-EXPORT hot void *API(malloc)(size_t size)
+EXPORT hot_from_mid_line void *API(malloc)(size_t size)
 {
     return api_alloc(size);
 }
@@ -313,7 +313,7 @@ EXPORT void API(free_aligned_sized)(void *pointer, size_t alignment, size_t size
 
 /* ---- calloc ---------------------------------------------------------------------------------- */
 
-EXPORT void *API(calloc)(size_t count, size_t size)
+EXPORT hot void *API(calloc)(size_t count, size_t size)
 {
     size_t bytes;
     if (unlikely(__builtin_mul_overflow(count, size, &bytes))) {
@@ -537,7 +537,7 @@ static __attribute__((noinline)) void *realloc_pages(void *pointer, size_t size,
     return room != 0 && size > room ? grow_pages(pointer, room, size) : realloc_slow(pointer, size);
 }
 
-EXPORT void *API(realloc)(void *pointer, size_t size)
+EXPORT hot void *API(realloc)(void *pointer, size_t size)
 {
     unsigned class = pagemap_class(pointer);
     size_t room = sizeclasses[class].size; /* 0 for CLASS_NONE */
@@ -576,7 +576,7 @@ static cold int posix_memalign_slow(void **pointer, size_t alignment, size_t siz
     return 0;
 }
 
-EXPORT int API(posix_memalign)(void **pointer, size_t alignment, size_t size)
+EXPORT hot int API(posix_memalign)(void **pointer, size_t alignment, size_t size)
 {
     if (unlikely(!is_power_of_two(alignment)) || unlikely(alignment % sizeof(void *) != 0))
         return EINVAL;
@@ -599,14 +599,14 @@ static cold void *memalign_odd(size_t alignment, size_t size)
     return api_alloc_aligned(power, size);
 }
 
-EXPORT void *API(memalign)(size_t alignment, size_t size)
+EXPORT hot void *API(memalign)(size_t alignment, size_t size)
 {
     if (unlikely(!is_power_of_two(alignment)) || unlikely(alignment < MIN_ALIGNMENT))
         return memalign_odd(alignment, size);
     return api_alloc_aligned(alignment, size);
 }
 
-EXPORT void *API(aligned_alloc)(size_t alignment, size_t size)
+EXPORT hot void *API(aligned_alloc)(size_t alignment, size_t size)
 {
     return API(memalign)(alignment, size);
 }
@@ -643,7 +643,7 @@ static cold size_t usable_size_slow(void *pointer)
     return size_of(pointer, "malloc_usable_size");
 }
 
-EXPORT size_t API(malloc_usable_size)(void *pointer)
+EXPORT hot_from_mid_line size_t API(malloc_usable_size)(void *pointer)
 {
     unsigned class = pagemap_class(pointer);
     bool is_block = class <= CLASS_SMALL_LAST || (class <= CLASS_LAST && is_large(pointer, class));
