@@ -12,7 +12,7 @@
 #include "purge.h"
 
 /* What is kept of freed blocks, in bytes in all. */
-#define KEEP_MOST (64 * MiB)
+#define KEEP_MOST (128 * MiB)
 
 /* How many pieces may become one block, and how large they must be: moving one takes a system call,
  * some 15 ns an OS page, and a mapping as long as it lives. */
