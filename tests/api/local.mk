@@ -27,7 +27,7 @@ check_PROGRAMS += $(api_tests)
 TESTS += $(api_tests) tests/api/exports.sh tests/api/hardened.sh
 EXTRA_DIST += tests/api/exports.sh tests/api/hardened.sh
 
-api_support = tests/api/support.c tests/api/support.h
+api_support = tests/api/support.c tests/api/support.h tests/hardened.h
 
 # Without -fno-builtin the compiler may leave out the very calls that are tested.
 api_cflags = $(AM_CFLAGS) $(CMOCKA_CFLAGS) -fno-builtin -pthread
