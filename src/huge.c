@@ -553,6 +553,8 @@ static struct huge *oldest_kept(void)
 size_t huge_make_up(size_t bytes)
 {
     size_t given_back = 0;
+    if (!is_kept_for_use())
+        return 0; /* what is kept has no memory: none would be saved */
     lone_visit_begin();
     lock_lists();
     for (struct huge *block; given_back < bytes && (block = oldest_kept()) != NULL;) {

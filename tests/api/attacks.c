@@ -244,6 +244,17 @@ static void twice_after_trim_into_a_cache(size_t size)
     go_on(size);
 }
 
+/* It would be among those that are taken if it did not wait. */
+static void twice_many_taken_between(size_t size)
+{
+    char *block = get(size), *other = get(size);
+    free(block);
+    free(other);
+    get_many(size);
+    free(hide(block));
+    go_on(size);
+}
+
 static void *free_it(void *block)
 {
     free(block);
@@ -520,6 +531,12 @@ static const struct attack {
      ANY,
      STOPPED,
      {SMALL, PAGES}},
+    {"twice-taken",
+     "free twice, many others taken between",
+     twice_many_taken_between,
+     ANY,
+     STOPPED,
+     {SMALL, PAGES}},
     {"twice-threads", "free by two threads", twice_by_two_threads, ANY, STOPPED, {SMALL, PAGES}},
     {"twice-reused",
      "free twice, handed out between",
@@ -680,6 +697,8 @@ static int test(bool hardened)
     int failed = 0;
     char words[512];
     setenv("EBBMALLOC_HARDEN", hardened ? "1" : "0", 1);
+    /* However slow the machine is, no sweep comes between. */
+    setenv("EBBMALLOC_PURGE_DELAY", "600000", 1);
     for (int i = 0; i < ATTACKS; i++) {
         enum end end = hardened ? attacks[i].hardened : attacks[i].by_default;
         for (const size_t *size = attacks[i].sizes; *size != 0; size++) {

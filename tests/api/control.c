@@ -183,7 +183,7 @@ static int rise_and_fall_below(int threshold)
 /* As they do in the hardened mode. */
 static void skip_if_large_blocks_go_at_once(void)
 {
-    if (getenv("EBBMALLOC_HARDEN") != NULL)
+    if (is_hardened())
         skip();
 }
 

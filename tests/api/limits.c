@@ -132,7 +132,7 @@ static void the_program_goes_on_after_running_out_of_large_blocks(void **state)
     run_out_with(40000);
     run_out_with(200 * KIB);
     /* In the hardened mode, with a seal behind it, no two of a whole MiB fit into 2 MiB. */
-    run_out_with(getenv("EBBMALLOC_HARDEN") == NULL ? MIB : MIB - 64);
+    run_out_with(is_hardened() ? MIB - 64 : MIB);
 }
 
 static void the_program_goes_on_after_running_out_of_huge_blocks(void **state)

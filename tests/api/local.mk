@@ -6,6 +6,7 @@ api_tests = \
 	tests/api/attacks \
 	tests/api/calloc \
 	tests/api/control \
+	tests/api/delayed_reuse \
 	tests/api/dlopen \
 	tests/api/ended_threads \
 	tests/api/errno \
@@ -27,7 +28,7 @@ check_PROGRAMS += $(api_tests)
 TESTS += $(api_tests) tests/api/exports.sh tests/api/hardened.sh
 EXTRA_DIST += tests/api/exports.sh tests/api/hardened.sh
 
-api_support = tests/api/support.c tests/api/support.h
+api_support = tests/api/support.c tests/api/support.h tests/hardened.h
 
 # Without -fno-builtin the compiler may leave out the very calls that are tested.
 api_cflags = $(AM_CFLAGS) $(CMOCKA_CFLAGS) -fno-builtin -pthread
@@ -51,6 +52,10 @@ tests_api_calloc_LDADD = $(api_libs)
 tests_api_control_SOURCES = tests/api/control.c $(api_support)
 tests_api_control_CFLAGS = $(api_cflags)
 tests_api_control_LDADD = $(api_libs)
+
+tests_api_delayed_reuse_SOURCES = tests/api/delayed_reuse.c $(api_support)
+tests_api_delayed_reuse_CFLAGS = $(api_cflags)
+tests_api_delayed_reuse_LDADD = $(api_libs)
 
 tests_api_dlopen_SOURCES = tests/api/dlopen.c $(api_support)
 tests_api_dlopen_CFLAGS = $(api_cflags)

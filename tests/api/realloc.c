@@ -183,7 +183,7 @@ static void a_large_block_grows_to_a_huge_one_and_shrinks_again(void **state)
 /* In the hardened mode a block has what was asked for, and no more. */
 #define skip_unless_growth_takes_more()                                                            \
     do {                                                                                           \
-        if (!on_ebbmalloc() || getenv("EBBMALLOC_HARDEN") != NULL)                                 \
+        if (!on_ebbmalloc() || is_hardened())                                                      \
             skip();                                                                                \
     } while (0)
 

@@ -167,7 +167,7 @@ int main(int argc, char **argv)
     if (argc == 2)
         return make_first_call(argv[1][0]);
     require_library();
-    if (getenv("EBBMALLOC_HARDEN") == NULL) {
+    if (!is_hardened()) {
         setenv("EBBMALLOC_HARDEN", "1", 1);
         execv("/proc/self/exe", argv);
         return 1;

@@ -23,6 +23,8 @@
 #include <errno.h>
 #include <unistd.h>
 
+#include "../hardened.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif

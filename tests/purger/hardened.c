@@ -33,7 +33,7 @@ static void *rise_fall_sleep(void *number)
 
 int main(int argc, char **argv)
 {
-    if (getenv("EBBMALLOC_HARDEN") == NULL) {
+    if (!is_hardened()) {
         setenv("EBBMALLOC_HARDEN", "1", 1);
         execv("/proc/self/exe", argv);
         return 1;

@@ -28,7 +28,8 @@ purger_cflags = $(AM_CFLAGS) -fno-builtin -pthread
 purger_libs = -ldl -lrt -lpthread
 purger_support = \
 	tests/purger/support.c tests/purger/support.h \
-	tests/stress/support.c tests/stress/support.h
+	tests/stress/support.c tests/stress/support.h \
+	tests/hardened.h
 
 tests_purger_books_SOURCES = tests/purger/books.c $(purger_support)
 tests_purger_books_CFLAGS = $(purger_cflags)

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -292,7 +293,7 @@ void give_result(const void *result, size_t size)
         fail("the result: %s", strerror(errno));
 }
 
-bool filter_clone(unsigned action)
+static long add_clone_filter(unsigned action, unsigned flags)
 {
     struct sock_filter filter[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
@@ -302,6 +303,35 @@ bool filter_clone(unsigned action)
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
     struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
-    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
-           syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program) == 0;
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+        return -1;
+    return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
+}
+
+bool filter_clone(unsigned action)
+{
+    return add_clone_filter(action, SECCOMP_FILTER_FLAG_TSYNC) == 0;
+}
+
+int watch_clone(void)
+{
+    return (int)add_clone_filter(SECCOMP_RET_USER_NOTIF, SECCOMP_FILTER_FLAG_NEW_LISTENER);
+}
+
+bool refuse_clone(int watcher, void (*held)(void))
+{
+    union {
+        struct seccomp_notif seen;
+        char room[1024]; /* a kernel may have more to tell than the headers know */
+    } call = {0};
+    union {
+        struct seccomp_notif_resp given;
+        char room[1024];
+    } answer = {0};
+    if (ioctl(watcher, SECCOMP_IOCTL_NOTIF_RECV, &call.seen) != 0)
+        return false;
+    held();
+    answer.given.id = call.seen.id;
+    answer.given.error = -EPERM;
+    return ioctl(watcher, SECCOMP_IOCTL_NOTIF_SEND, &answer.given) == 0;
 }

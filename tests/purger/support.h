@@ -106,4 +106,11 @@ void give_result(const void *result, size_t size);
  * …). All threads. False where the kernel has no seccomp filters. */
 bool filter_clone(unsigned action);
 
+/* From now on each clone of this thread alone waits for refuse_clone, of another one. Returns a
+ * descriptor for that, or -1 where the kernel has no such filters. */
+int watch_clone(void);
+
+/* Waits for such a clone, and refuses it when held has returned. */
+bool refuse_clone(int watcher, void (*held)(void));
+
 #endif

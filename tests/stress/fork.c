@@ -318,7 +318,7 @@ int main(int argc, char **argv)
     report("%" PRIu64 " forks, %" PRIu64 " each of vfork and posix_spawn, %" PRIu64
            " daemons, among %" PRIu64 " replaced blocks",
            forks, others, (others + 7) / 8, replaced);
-    if (forks < scaled(getenv("EBBMALLOC_HARDEN") != NULL ? LEAST_FORKS_HARDENED : LEAST_FORKS))
+    if (forks < scaled(is_hardened() ? LEAST_FORKS_HARDENED : LEAST_FORKS))
         fail("only %" PRIu64 " forks: too few to show anything", forks);
     return 0;
 }

@@ -28,7 +28,7 @@ EXTRA_DIST += tests/stress/hardened.sh tests/stress/overcommit.sh tests/stress/p
 
 stress_cflags = $(AM_CFLAGS) -fno-builtin -pthread
 stress_libs = -ldl -lrt -lpthread
-stress_support = tests/stress/support.c tests/stress/support.h
+stress_support = tests/stress/support.c tests/stress/support.h tests/hardened.h
 stress_load = tests/stress/load.c tests/stress/load.h $(stress_support)
 stress_exhaust = tests/stress/exhaust.c tests/stress/exhaust.h $(stress_support)
 

@@ -12,6 +12,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "../hardened.h"
+
 #ifdef __cplusplus
 extern "C" {
 #define _Noreturn [[noreturn]]
