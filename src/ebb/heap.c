@@ -340,12 +340,13 @@ static void read_spans(struct heap *heap, const struct target *target, const str
             if (finds->found[end].at - finds->found[end - 1].at > READ_GAP ||
                 finds->found[end].at - start >= READ_MOST)
                 break;
-        size_t size = finds->found[end - 1].at - start + most;
-        /* The last one's bitmap may be shorter, and nothing be mapped behind it. */
-        size_t least = size - most + sizeof(struct span);
+        uintptr_t last = finds->found[end - 1].at;
+        size_t size = last - start + most;
         bool whole = start + size > start && target_read(target, start, buffer, size);
-        while (!whole && size > least) {
-            size = max_size(size - 64, least);
+        /* Its bitmap may be shorter, and nothing be mapped behind its OS page. */
+        size_t least = round_up(last + sizeof(struct span), os_page_size) - start;
+        if (!whole && least < size) {
+            size = least;
             whole = target_read(target, start, buffer, size);
         }
         for (size_t i = first; i < end; i++) {

@@ -369,6 +369,7 @@ a_large_process_is_told_soon() {
 import json, sys
 told = json.load(open(sys.argv[1]))
 assert told["threads"] >= 501 and told["arenas"] == 501, (told["threads"], told["arenas"])
+assert told["damaged_records"] == 0, told["damaged_records"]
 assert 4000 << 20 < told["live_small_bytes"] < 4500 << 20, told["live_small_bytes"]
 END
     kill "$pid"
