@@ -352,8 +352,11 @@ static uintptr_t find_root(const struct target *target, uintptr_t base)
         if (segment.p_type != PT_NOTE)
             continue;
         size_t size = min_size(segment.p_memsz, sizeof notes);
-        uintptr_t at = bias + segment.p_vaddr;
-        uintptr_t root = target_read(target, at, notes, size) ? find_note(notes, size, at) : 0;
+        uintptr_t at = bias + segment.p_vaddr, root = 0;
+        if (at - base <= sizeof start - size)
+            root = find_note(start + (at - base), size, at);
+        else if (target_read(target, at, notes, size))
+            root = find_note(notes, size, at);
         if (root != 0)
             return root;
     }
