@@ -12,9 +12,13 @@
 /* What is read of an arena: all but its mail. */
 #define ARENA_BYTES offsetof(struct arena, strays)
 
-/* Records that lie so near to each other are read together; and so much at a time. */
-#define READ_GAP 4096
-#define READ_MOST (256 * KiB)
+/* What lies so near to each other is read together, and so much at a time: records of spans, with a
+ * chunk's between them; and stacks, but not across pages that nobody has touched: those would count
+ * as resident once they are read. */
+#define SPAN_GAP (16 * KiB)
+#define STACK_GAP 4096
+#define READ_MOST (512 * KiB)
+_Static_assert(SPAN_GAP > sizeof(struct chunk), "a chunk's record fits between those of spans");
 
 /* Words of the largest bitmap: 32 KiB of 16 bytes each. */
 #define WORDS_MOST (PAGE_SIZE / 16 / 64)
@@ -98,6 +102,21 @@ static uint32_t find_place(const struct heap_place *places, size_t count, uintpt
     return found != NULL ? found->index : HEAP_NONE;
 }
 
+/* What was found on the way, to be read later: where spans are said to be, and bins with blocks. */
+struct finds {
+    struct found {
+        uintptr_t at;
+        uint32_t chunk;
+        uint16_t page;
+    } * found;
+    struct filled {
+        uintptr_t stack;
+        size_t bytes;
+        unsigned class;
+    } * filled;
+    size_t found_count, filled_count;
+};
+
 /* ---- Arenas ---------------------------------------------------------------------------------- */
 
 /* A copy, with bins that are empty where their tops and stacks do not belong together. */
@@ -138,8 +157,19 @@ static bool grow_detail(struct heap *heap, struct sums *sums)
     return true;
 }
 
-/* Into the sums one after the other; nothing is kept of them but where they are. */
-static void read_arenas(struct heap *heap, const struct target *target, struct sums *sums)
+static void note_bins(struct heap *heap, struct finds *finds, const struct arena *arena)
+{
+    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++) {
+        uintptr_t stack = (uintptr_t)arena->stacks[class];
+        size_t bytes = (uintptr_t)arena->cache.bins[class].top - stack;
+        if (bytes != 0 && grow(heap, &finds->filled, finds->filled_count, sizeof *finds->filled))
+            finds->filled[finds->filled_count++] = (struct filled){stack, bytes, class};
+    }
+}
+
+/* Into the sums one after the other; nothing is kept of them but where they are, and their bins. */
+static void read_arenas(struct heap *heap, const struct target *target, enum heap_depth depth,
+                        struct sums *sums, struct finds *finds)
 {
     struct walk walk = {0, 0};
     struct arena *copy = get_memory(heap, sizeof *copy), *next;
@@ -160,6 +190,8 @@ static void read_arenas(struct heap *heap, const struct target *target, struct s
             (struct heap_place){at, (uint32_t)heap->arena_count};
         heap->arena_count++;
         sum_arena(sums, copy, true, heap->arena_count - 1);
+        if (depth >= HEAP_CACHES)
+            note_bins(heap, finds, copy);
         next = copy->next;
     }
     heap->stats.arenas = heap->arena_count - (heap->arena_count != 0); /* the last: the commons */
@@ -169,26 +201,15 @@ static void read_arenas(struct heap *heap, const struct target *target, struct s
 
 /* ---- Chunks and spans ------------------------------------------------------------------------ */
 
-struct found {
-    uintptr_t at;
-    uint32_t chunk;
-    uint16_t page;
-};
-
-/* Where spans are said to be. */
-struct finds {
-    struct found *found;
-    size_t count;
-};
-
 static void note_spans(struct heap *heap, struct finds *finds, const struct chunk *chunk,
                        uint32_t index)
 {
     uintptr_t last = 0;
     for (size_t page = 0; page < CHUNK_PAGES; page++) {
         uintptr_t at = (uintptr_t)chunk->spans[page];
-        if (at != 0 && at != last && grow(heap, &finds->found, finds->count, sizeof *finds->found))
-            finds->found[finds->count++] = (struct found){at, index, (uint16_t)page};
+        if (at != 0 && at != last &&
+            grow(heap, &finds->found, finds->found_count, sizeof *finds->found))
+            finds->found[finds->found_count++] = (struct found){at, index, (uint16_t)page};
         last = at;
     }
 }
@@ -269,6 +290,12 @@ static int compare_found(const void *a, const void *b)
     return (first->at > second->at) - (first->at < second->at);
 }
 
+static int compare_filled(const void *a, const void *b)
+{
+    const struct filled *first = a, *second = b;
+    return (first->stack > second->stack) - (first->stack < second->stack);
+}
+
 static bool keep_bits(struct heap *heap, struct heap_span *span, const char *free, size_t words)
 {
     if (heap->word_count + 2 * words > heap->word_room) {
@@ -325,8 +352,10 @@ static bool keep_span(struct heap *heap, const struct found *found, const char *
 
 static void sort_finds(struct finds *finds)
 {
-    if (finds->count != 0)
-        qsort(finds->found, finds->count, sizeof *finds->found, compare_found);
+    if (finds->found_count != 0)
+        qsort(finds->found, finds->found_count, sizeof *finds->found, compare_found);
+    if (finds->filled_count != 0)
+        qsort(finds->filled, finds->filled_count, sizeof *finds->filled, compare_filled);
 }
 
 /* In the order of addresses, neighbours with one call. */
@@ -334,18 +363,19 @@ static void read_spans(struct heap *heap, const struct target *target, const str
 {
     size_t most = sizeof(struct span) + WORDS_MOST * sizeof(uint64_t);
     char *buffer = get_memory(heap, READ_MOST + most);
-    for (size_t first = 0, end; first < finds->count && !heap->starved; first = end) {
+    for (size_t first = 0, end; first < finds->found_count && !heap->starved; first = end) {
         uintptr_t start = finds->found[first].at;
-        for (end = first + 1; end < finds->count; end++)
-            if (finds->found[end].at - finds->found[end - 1].at > READ_GAP ||
+        for (end = first + 1; end < finds->found_count; end++)
+            if (finds->found[end].at - finds->found[end - 1].at > SPAN_GAP ||
                 finds->found[end].at - start >= READ_MOST)
                 break;
-        size_t size = finds->found[end - 1].at - start + most;
-        /* The last one's bitmap may be shorter, and nothing be mapped behind it. */
-        size_t least = size - most + sizeof(struct span);
+        uintptr_t last = finds->found[end - 1].at;
+        size_t size = last - start + most;
         bool whole = start + size > start && target_read(target, start, buffer, size);
-        while (!whole && size > least) {
-            size = max_size(size - 64, least);
+        /* Its bitmap may be shorter, and nothing be mapped behind its OS page. */
+        size_t least = round_up(last + sizeof(struct span), os_page_size) - start;
+        if (!whole && least < size) {
+            size = least;
             whole = target_read(target, start, buffer, size);
         }
         for (size_t i = first; i < end; i++) {
@@ -399,67 +429,38 @@ static void add_cached(struct heap *heap, unsigned class, uintptr_t block, struc
         mark_cached(heap, span, class, block);
 }
 
-/* A bin with blocks in it. */
-struct filled {
-    uintptr_t stack;
-    size_t bytes;
-    unsigned class;
-};
-
-static int compare_filled(const void *a, const void *b)
+static void add_bin(struct heap *heap, const struct filled *bin, const char *stack,
+                    struct sums *sums)
 {
-    const struct filled *first = a, *second = b;
-    return (first->stack > second->stack) - (first->stack < second->stack);
-}
-
-static size_t find_filled(const struct arena *arena, struct filled *bins)
-{
-    size_t count = 0;
-    for (unsigned class = CLASS_FIRST; class <= CLASS_LAST; class ++) {
-        uintptr_t stack = (uintptr_t)arena->stacks[class];
-        size_t bytes = (uintptr_t)arena->cache.bins[class].top - stack;
-        if (bytes != 0)
-            bins[count++] = (struct filled){stack, bytes, class};
+    for (size_t at = 0; at < bin->bytes; at += sizeof(void *)) {
+        uintptr_t block;
+        memcpy(&block, stack + at, sizeof block);
+        add_cached(heap, bin->class, block, sums);
     }
-    qsort(bins, count, sizeof *bins, compare_filled);
-    return count;
 }
 
-/* In the order of addresses, neighbours with one call. */
-static void read_stacks(struct heap *heap, const struct target *target, const struct arena *arena,
-                        char *buffer, struct sums *sums)
+/* In the order of addresses, neighbours with one call; as many blocks as there were when the arenas
+ * were read, which is what their other figures go with. */
+static void read_caches(struct heap *heap, const struct target *target, const struct finds *finds,
+                        struct sums *sums)
 {
-    struct filled bins[CLASS_END];
-    size_t count = find_filled(arena, bins);
-    for (size_t first = 0, end; first < count; first = end) {
+    const struct filled *bins = finds->filled;
+    char *buffer = get_memory(heap, READ_MOST + CACHED_MOST * sizeof(void *));
+    for (size_t first = 0, end; first < finds->filled_count && !heap->starved; first = end) {
         uintptr_t start = bins[first].stack;
         size_t size = bins[first].bytes;
-        for (end = first + 1; end < count; end++) {
+        for (end = first + 1; end < finds->filled_count; end++) {
             size_t place = bins[end].stack - start;
-            if (place > size + READ_GAP || place >= READ_MOST)
+            if (place > size + STACK_GAP || place >= READ_MOST)
                 break;
             size = max_size(size, place + bins[end].bytes);
         }
         if (!target_read(target, start, buffer, size))
             continue;
         for (size_t i = first; i < end; i++)
-            for (size_t at = 0; at < bins[i].bytes; at += sizeof(void *)) {
-                uintptr_t block;
-                memcpy(&block, buffer + (bins[i].stack - start) + at, sizeof block);
-                add_cached(heap, bins[i].class, block, sums);
-            }
+            add_bin(heap, &bins[i], buffer + (bins[i].stack - start), sums);
     }
-}
-
-static void read_caches(struct heap *heap, const struct target *target, struct sums *sums)
-{
-    struct arena *copy = get_memory(heap, sizeof *copy);
-    char *buffer = get_memory(heap, READ_MOST + CACHED_MOST * sizeof(void *));
-    for (size_t i = 0; i < heap->arena_count && !heap->starved; i++)
-        if (read_arena(heap, target, heap->arena_places[i].at, copy))
-            read_stacks(heap, target, copy, buffer, sums);
     free(buffer);
-    free(copy);
 }
 
 /* ---- The rest -------------------------------------------------------------------------------- */
@@ -561,20 +562,83 @@ static void read_options(struct heap *heap, const struct target *target)
 /* ---- The kernel's own books -------------------------------------------------------------------
  */
 
-/* Bytes of a range that are resident, by /proc/PID/pagemap. */
-static bool count_resident(int books, uintptr_t start, size_t size, size_t *left, struct heap *heap)
+/* A range of OS pages that is the heap's. */
+struct piece {
+    size_t first, end;
+    bool metadata;
+};
+
+struct pieces {
+    struct piece *piece;
+    size_t count;
+    size_t left; /* bytes: the process has no more than that */
+};
+
+/* False when it cannot be one. */
+static bool add_piece(struct heap *heap, const void *start, size_t size, bool metadata,
+                      struct pieces *pieces)
 {
-    if (size > *left || start >> ADDRESS_BITS != 0)
+    if (size > pieces->left || (uintptr_t)start >> ADDRESS_BITS != 0 ||
+        !grow(heap, &pieces->piece, pieces->count, sizeof *pieces->piece))
         return false;
-    *left -= size;
-    bool resident[8192];
-    size_t pages = size / os_page_size, first = start / os_page_size;
-    for (size_t page = 0, more; page < pages; page += more) {
-        more = min_size(pages - page, sizeof resident);
-        if (!target_read_resident(books, first + page, resident, more))
-            return false;
-        for (size_t i = 0; i < more; i++)
-            heap->kernel_resident += resident[i] * os_page_size;
+    pieces->left -= size;
+    size_t first = (uintptr_t)start / os_page_size;
+    pieces->piece[pieces->count++] = (struct piece){first, first + size / os_page_size, metadata};
+    return true;
+}
+
+static bool find_pieces(struct heap *heap, struct pieces *pieces)
+{
+    bool fine = true;
+    for (size_t i = 0; i < heap->chunk_count && fine; i++)
+        fine = add_piece(heap, heap->chunks[i].base, heap->chunks[i].committed * PAGE_SIZE, false,
+                         pieces);
+    for (size_t i = 0; i < heap->huge_count && fine; i++)
+        fine = add_piece(heap, heap->huge[i].start, heap->huge[i].mapped, false, pieces);
+    for (size_t i = 0; i < heap->region_count && fine; i++)
+        fine = add_piece(heap, heap->regions[i].start, heap->regions[i].size, true, pieces);
+    return fine;
+}
+
+static int compare_pieces(const void *a, const void *b)
+{
+    const struct piece *first = a, *second = b;
+    return (first->first > second->first) - (first->first < second->first);
+}
+
+/* What the kernel has told: of some pages, from one on. */
+struct told {
+    size_t first, count;
+    bool resident[RESIDENT_MOST];
+};
+
+/* Asks it of a page that the first of some pieces has, and of all behind it that they have. */
+static bool ask_from(int books, size_t page, const struct piece *pieces, size_t count,
+                     struct told *told)
+{
+    size_t last = page + RESIDENT_MOST, end = page;
+    for (size_t i = 0; i < count && pieces[i].first < last; i++)
+        end = max_size(end, pieces[i].end);
+    told->first = page;
+    told->count = min_size(end, last) - page;
+    return target_read_resident(books, page, told->resident, told->count);
+}
+
+/* Bytes of them that are resident, by /proc/PID/pagemap. */
+static bool count_resident(int books, const struct pieces *pieces, struct heap *heap)
+{
+    struct told told = {.count = 0};
+    for (size_t i = 0; i < pieces->count; i++) {
+        const struct piece *piece = &pieces->piece[i];
+        size_t before = heap->kernel_resident;
+        for (size_t page = piece->first; page < piece->end; page++) {
+            if (page - told.first >= told.count &&
+                !ask_from(books, page, piece, pieces->count - i, &told))
+                return false;
+            heap->kernel_resident += told.resident[page - told.first] * os_page_size;
+        }
+        if (piece->metadata)
+            heap->kernel_metadata += heap->kernel_resident - before;
     }
     return true;
 }
@@ -584,20 +648,12 @@ static void ask_kernel(struct heap *heap, const struct target *target)
     char path[64];
     snprintf(path, sizeof path, "/proc/%d/pagemap", (int)target->pid);
     int books = open(path, O_RDONLY | O_CLOEXEC);
-    size_t left = heap->address_space; /* what is more than that is not true */
-    bool known = books >= 0;
-    for (size_t i = 0; i < heap->chunk_count && known; i++)
-        known = count_resident(books, (uintptr_t)heap->chunks[i].base,
-                               heap->chunks[i].committed * PAGE_SIZE, &left, heap);
-    for (size_t i = 0; i < heap->huge_count && known; i++)
-        known = count_resident(books, (uintptr_t)heap->huge[i].start, heap->huge[i].mapped, &left,
-                               heap);
-    size_t blocks = heap->kernel_resident;
-    for (size_t i = 0; i < heap->region_count && known; i++)
-        known = count_resident(books, (uintptr_t)heap->regions[i].start, heap->regions[i].size,
-                               &left, heap);
-    heap->kernel_metadata = heap->kernel_resident - blocks;
-    heap->kernel_known = known;
+    struct pieces pieces = {.left = heap->address_space};
+    bool known = books >= 0 && find_pieces(heap, &pieces);
+    if (pieces.count != 0)
+        qsort(pieces.piece, pieces.count, sizeof *pieces.piece, compare_pieces);
+    heap->kernel_known = known && count_resident(books, &pieces, heap);
+    free(pieces.piece);
     if (books >= 0)
         close(books);
 }
@@ -615,13 +671,13 @@ enum exit_status heap_read(struct heap *heap, const struct target *target, enum 
 {
     *heap = (struct heap){.wants_blocks = depth >= HEAP_BLOCKS};
     struct sums sums = {.stats = &heap->stats};
-    struct finds finds = {NULL, 0};
+    struct finds finds = {0};
     os_init();
     heap->address_space = target_status_bytes(target, "VmSize");
     heap->resident_most =
         target_status_bytes(target, "VmRSS") + target_status_bytes(target, "VmSwap") + RESIDENT_LAG;
     target_hurry(true);
-    read_arenas(heap, target, &sums);
+    read_arenas(heap, target, depth, &sums, &finds);
     read_chunks(heap, target, depth, &sums, &finds);
     read_huge(heap, target, depth, &sums);
     read_meta(heap, target, &sums);
@@ -632,11 +688,12 @@ enum exit_status heap_read(struct heap *heap, const struct target *target, enum 
         sort_finds(&finds);
         target_hurry(true);
         read_spans(heap, target, &finds);
-        read_caches(heap, target, &sums);
+        read_caches(heap, target, &finds, &sums);
         ask_kernel(heap, target);
         target_hurry(false);
     }
     free(finds.found);
+    free(finds.filled);
     if (heap->starved)
         return give_up(heap, target, EXIT_FAILED, "out of memory for what it holds");
     sum_up(&sums);

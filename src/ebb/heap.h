@@ -75,8 +75,9 @@ struct heap {
 
 enum heap_depth {
     HEAP_TOTALS, /* stats, options, and detail but for what is live by arena */
-    HEAP_SPANS,  /* all of that; chunks, spans, huge blocks and regions, and what is resident */
-    HEAP_BLOCKS, /* and which of their blocks are free or lie in caches */
+    HEAP_SPANS,  /* and chunks, spans, huge blocks and regions, and what is resident */
+    HEAP_CACHES, /* and what is live by arena */
+    HEAP_BLOCKS, /* and which blocks of spans are free or lie in caches */
 };
 
 /* EXIT_DONE, or what ebb should end with, after a complaint if the target is not a silent one: the

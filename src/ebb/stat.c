@@ -276,7 +276,7 @@ static enum exit_status show(pid_t pid, enum form form)
     enum exit_status status = target_open(&target, pid, false);
     if (status != EXIT_DONE)
         return status;
-    status = heap_read(&heap, &target, HEAP_SPANS);
+    status = heap_read(&heap, &target, form == FORM_WHY ? HEAP_SPANS : HEAP_CACHES);
     if (status != EXIT_DONE)
         return status;
     if (form == FORM_JSON)

@@ -26,11 +26,10 @@
 #define NOTE_BYTES 4096
 
 /* How long to read before the process's threads are given a moment, and that moment; and of how
- * many pages the kernel is asked at a time, by each of two ways, which takes less than the former.
- */
+ * many pages the kernel is asked at a time in the slower of two ways, which takes less than the
+ * former (as RESIDENT_MOST do in the other one). */
 #define READ_US 250
 #define MOMENT_NS 100000
-#define SCAN_PAGES 8192
 #define WORDS_PAGES 2048
 
 pid_t target_parse(const char *subcommand, const char *text)
@@ -133,7 +132,7 @@ static bool scan_pagemap(int books, size_t page, bool *resident, size_t count)
 {
     struct range {
         uint64_t start, end, categories;
-    } ranges[SCAN_PAGES / 2]; /* there is a page between two */
+    } ranges[RESIDENT_MOST / 2]; /* there is a page between two */
     enum { IS_PRESENT = 8 };
     struct {
         uint64_t size, flags, start, end, walk_end, ranges, ranges_most, pages_most;
@@ -142,7 +141,7 @@ static bool scan_pagemap(int books, size_t page, bool *resident, size_t count)
               .start = page * os_page_size,
               .end = (page + count) * os_page_size,
               .ranges = (uintptr_t)ranges,
-              .ranges_most = SCAN_PAGES / 2,
+              .ranges_most = RESIDENT_MOST / 2,
               .all_of = IS_PRESENT,
               .told = IS_PRESENT};
     int found = ioctl(books, _IOC(_IOC_READ | _IOC_WRITE, 'f', 16, sizeof scan), &scan);
@@ -156,7 +155,7 @@ static bool scan_pagemap(int books, size_t page, bool *resident, size_t count)
 bool target_read_resident(int books, size_t page, bool *resident, size_t count)
 {
     for (size_t done = 0, more; done < count; done += more) {
-        more = min_size(count - done, SCAN_PAGES);
+        more = min_size(count - done, RESIDENT_MOST);
         if (hurries)
             give_way();
         if (!scan_pagemap(books, page + done, resident + done, more) &&
@@ -353,8 +352,11 @@ static uintptr_t find_root(const struct target *target, uintptr_t base)
         if (segment.p_type != PT_NOTE)
             continue;
         size_t size = min_size(segment.p_memsz, sizeof notes);
-        uintptr_t at = bias + segment.p_vaddr;
-        uintptr_t root = target_read(target, at, notes, size) ? find_note(notes, size, at) : 0;
+        uintptr_t at = bias + segment.p_vaddr, root = 0;
+        if (at - base <= sizeof start - size)
+            root = find_note(start + (at - base), size, at);
+        else if (target_read(target, at, notes, size))
+            root = find_note(notes, size, at);
         if (root != 0)
             return root;
     }

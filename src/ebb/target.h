@@ -39,7 +39,9 @@ void target_hurry(bool hurry);
 bool target_read(const struct target *target, uintptr_t at, void *to, size_t size);
 
 /* Which OS pages, from one on, are in memory, as the kernel says in /proc/PID/pagemap, which
- * `books` is open on. False when it does not say it of all. */
+ * `books` is open on: it is asked of up to RESIDENT_MOST at a time. False when it does not say it
+ * of all. */
+#define RESIDENT_MOST 8192
 bool target_read_resident(int books, size_t page, bool *resident, size_t count);
 
 /* Writes so many bytes likewise. */

@@ -6,6 +6,7 @@
  * small blocks, aligned and huge ones, and then a sixteenth of that. With "family" it frees 39 MB,
  * forks when SIGUSR1 comes, and sleeps; the child allocates, says "ready" and its id, and sleeps.
  * With "forks on" it has a heap that does not change, and children, one after the other, for ever.
+ * With "trades" four threads allocate for ever, and each frees what any of them has allocated.
  * With "maps" it has the heap of "large", and one thread more that maps and unmaps memory without a
  * pause; it tells for each line that it reads how often that thread has been held for longer than a
  * millisecond: the time that it waited for a processor is not counted.
@@ -16,6 +17,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -176,6 +178,35 @@ static int fork_after_signals(void)
     return status != 0;
 }
 
+#define TRADERS 4
+#define TRADED 50000
+
+static void *_Atomic traded[TRADED];
+
+static void *trade_for_ever(void *number)
+{
+    uint64_t random = 1 + (uintptr_t)number;
+    for (;;) {
+        random = random * 6364136223846793005 + 1442695040888963407;
+        size_t size = 16 + (random >> 33) % 3000;
+        free(atomic_exchange(&traded[(random >> 45) % TRADED], malloc(size)));
+    }
+    return NULL;
+}
+
+static int trade_and_wait(void)
+{
+    pthread_t thread;
+    for (uintptr_t i = 0; i < TRADERS; i++)
+        if (pthread_create(&thread, NULL, trade_for_ever, (void *)i) != 0)
+            return 1;
+    sleep(1);
+    if (write(STDOUT_FILENO, "ready\n", 6) != 6)
+        return 1;
+    for (;;)
+        pause();
+}
+
 static _Atomic long held_count;
 
 static double now_ms(void)
@@ -237,6 +268,8 @@ int main(int argc, char **argv)
         return fork_when_told();
     if (argc > 1 && strcmp(argv[1], "tide") == 0)
         return rise_and_fall();
+    if (argc > 1 && strcmp(argv[1], "trades") == 0)
+        return trade_and_wait();
     if (argc > 1 && strcmp(argv[1], "maps") == 0)
         return map_and_tell();
     hold(3000, 1000, 0);
