@@ -139,8 +139,6 @@ void span_dissolve(struct span *span)
     chunk_make_large(span->chunk, first, span->pages);
     span->chunk->spans[first] = NULL;
     pagemap_set(span->base, 1, CLASS_LARGE);
-    if (span->guard != 0)
-        guard_allow(span->chunk, first + span->guard, 1);
     span_drop_record(span);
 }
 
