@@ -201,6 +201,15 @@ static void far_beyond_end_after_a_refusal(size_t size)
     memset(hide(block + size), 'A', 1 << 20);
 }
 
+/* As it was before, there would be room. */
+static void beyond_end_of_the_shortened(size_t size)
+{
+    char *block = realloc(get(size * 8), size);
+    if (block == NULL)
+        _exit(ABSENT);
+    memset(hide(block + size), 'A', 1 << 16);
+}
+
 /* ---- Second frees ---------------------------------------------------------------------------- */
 
 /* Noticed at once, or never. */
@@ -497,6 +506,12 @@ static const struct attack {
     {"end-refused",
      "the same, when a realloc was refused",
      far_beyond_end_after_a_refusal,
+     ANY,
+     STOPPED_OR_FAULT,
+     {100000}},
+    {"end-shortened",
+     "64 KiB beyond the end of what realloc has shortened",
+     beyond_end_of_the_shortened,
      ANY,
      STOPPED_OR_FAULT,
      {100000}},
