@@ -468,8 +468,7 @@ static void *resize_pages(void *pointer, size_t size, size_t wanted)
     return block;
 }
 
-/* A block of `was` bytes. One that outgrows the classes is copied: where it stands it would have to
- * give up its guard, for good if it then cannot grow. */
+/* A block of `was` bytes. */
 static cold void *realloc_hardened(void *pointer, size_t was, size_t size)
 {
     size_t room = room_of(pointer), wanted = harden_room(size, MIN_ALIGNMENT);
@@ -478,7 +477,7 @@ static cold void *realloc_hardened(void *pointer, size_t was, size_t size)
         return copy_block(pointer, was, size);
     if (wanted <= room && room <= LARGE_MAX && SHRINK_KEEPS(wanted, room))
         block = pointer;
-    else if (room > SMALL_MAX && wanted > SMALL_MAX && (room > LARGE_MAX || wanted <= LARGE_MAX))
+    else if (room > SMALL_MAX && wanted > SMALL_MAX)
         block = resize_pages(pointer, wanted, wanted);
     if (block == NULL && (block = copy_block(pointer, was, size)) != pointer)
         return block;

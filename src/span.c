@@ -155,6 +155,10 @@ void span_dissolve(struct span *span)
     chunk_make_large(span->chunk, first, span->pages);
     span->chunk->spans[first] = NULL;
     pagemap_set(span->base, 1, CLASS_LARGE);
+    /* For good, whether the block then grows or not: it needs the place, and a run has no guard. No
+     * memory is lost: a page that cannot be allowed now is when all are (guard_allow_all). */
+    if (span->guard != 0)
+        guard_allow(span->chunk, first + span->guard, 1);
     span_drop_record(span);
 }
 

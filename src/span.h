@@ -73,7 +73,7 @@ struct span *span_create(struct arena *owner, unsigned class, struct span **reco
  * nothing changed, when that cannot be. */
 bool span_resize(struct span *span, unsigned class);
 
-/* Makes the block of a large one a run without a span (large.h). Not in the hardened mode. */
+/* Makes the block of a large one a run without a span (large.h). */
 void span_dissolve(struct span *span);
 
 /* Gives a span whose blocks are all free back to its chunk. rested: nobody has used them for a
