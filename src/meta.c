@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "lock.h"
+#include "options.h"
 #include "os.h"
 
 /* Taken from the kernel at a time. Only what is touched becomes resident. */
@@ -12,9 +13,16 @@ struct free_record {
     struct free_record *next;
 };
 
+/* Not handed out yet. */
+struct rest {
+    char *next, *end;
+};
+
 static struct {
     struct lock lock;
-    char *next, *end;                                          /* the rest of the current region */
+    struct rest rest;    /* of the current region */
+    struct rest ahead;   /* a region for later, in the hardened mode, or NULL */
+    size_t record_bytes; /* handed out in records up to META_SMALL_MAX, or free again */
     struct free_record *free[META_SMALL_MAX / META_GRAIN + 1]; /* by size in grains */
 } meta;
 
@@ -27,27 +35,54 @@ static void note_region(char *start, size_t size)
         meta_books.regions[meta_books.region_count++] = (struct meta_region){start, size};
 }
 
+static size_t bytes_of(const struct rest *rest)
+{
+    return (size_t)(rest->end - rest->next);
+}
+
+/* Under the lock. Nothing when there is no memory. */
+static struct rest map_region(size_t size)
+{
+    char *start = os_map(size);
+    if (start == NULL)
+        return (struct rest){NULL, NULL};
+    os_use_huge_pages(start, size, false); /* most of it is never touched */
+    note_region(start, size);
+    return (struct rest){start, start + size};
+}
+
+/* Under the lock. Half of the pages may be guards, which become spans when memory is short, and
+ * each of those needs a record then: so as much as all records take, with the rest of the current
+ * region, is there ahead. It is addresses that nobody touches. */
+static void look_ahead(void)
+{
+    size_t wanted = meta.record_bytes + bytes_of(&meta.rest);
+    if (options.harden == HARDEN_ON && meta.ahead.next == NULL)
+        meta.ahead = map_region(max_size(META_REGION, round_up(wanted, os_page_size)));
+}
+
 /* Under the lock. What is left of the old region is lost: less than a record. */
 static void *carve(size_t size)
 {
-    size_t skip = size <= META_SMALL_MAX ? 0 : -(uintptr_t)meta.next % CACHE_LINE;
-    if ((size_t)(meta.end - meta.next) < size + skip) {
-        size_t region = max_size(META_REGION, round_up(size, os_page_size));
-        char *start = os_map(region);
-        if (start == NULL)
+    size_t skip = size <= META_SMALL_MAX ? 0 : -(uintptr_t)meta.rest.next % CACHE_LINE;
+    if (bytes_of(&meta.rest) < size + skip) {
+        bool is_there = bytes_of(&meta.ahead) >= size + bytes_of(&meta.rest);
+        struct rest region =
+            is_there ? meta.ahead : map_region(max_size(META_REGION, round_up(size, os_page_size)));
+        if (region.next == NULL)
             return NULL;
-        os_use_huge_pages(start, region, false); /* most of it is never touched */
-        note_region(start, region);
-        if (region - size < (size_t)(meta.end - meta.next)) {
-            /* A large record in a region of its own: keep the current one. */
-            return start;
-        }
-        meta.next = start;
-        meta.end = start + region;
+        if (is_there)
+            meta.ahead = (struct rest){NULL, NULL};
+        else if (bytes_of(&region) - size < bytes_of(&meta.rest))
+            return region.next; /* a large record in a region of its own: keep the current one */
+        meta.rest = region;
         skip = 0;
     }
-    void *record = meta.next + skip;
-    meta.next += skip + size;
+    void *record = meta.rest.next + skip;
+    meta.rest.next += skip + size;
+    if (size <= META_SMALL_MAX)
+        meta.record_bytes += size;
+    look_ahead();
     return record;
 }
 

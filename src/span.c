@@ -120,6 +120,20 @@ void span_destroy(struct span *span, bool rested, struct span **record)
         chunk_give(chunk, first, pages);
 }
 
+/* Behind what a large span has kept of its pages: a guard, as take_run has one, in place of the one
+ * further on. Returns how many pages that takes. */
+static size_t move_guard(struct span *span)
+{
+    size_t first = chunk_page(span->base), guard = span->guard;
+    if (options.harden == HARDEN_OFF || !guard_is_possible() ||
+        !guard_page(span->chunk, first + span->pages))
+        return 0;
+    span->guard = span->pages;
+    if (guard != 0)
+        guard_allow(span->chunk, first + guard, 1);
+    return 1;
+}
+
 bool span_resize(struct span *span, unsigned class)
 {
     size_t first = chunk_page(span->base), pages = span->pages, wanted = sizeclasses[class].pages;
@@ -128,8 +142,10 @@ bool span_resize(struct span *span, unsigned class)
     span->class = (uint8_t) class;
     span->pages = (uint8_t)wanted;
     pagemap_set(span->base, 1, class);
-    if (wanted < pages)
+    if (wanted < pages) {
+        wanted += move_guard(span);
         chunk_give(span->chunk, first + wanted, pages - wanted);
+    }
     return true;
 }
 
@@ -139,6 +155,8 @@ void span_dissolve(struct span *span)
     chunk_make_large(span->chunk, first, span->pages);
     span->chunk->spans[first] = NULL;
     pagemap_set(span->base, 1, CLASS_LARGE);
+    /* For good, whether the block then grows or not: it needs the place, and a run has no guard. No
+     * memory is lost: a page that cannot be allowed now is when all are (guard_allow_all). */
     if (span->guard != 0)
         guard_allow(span->chunk, first + span->guard, 1);
     span_drop_record(span);

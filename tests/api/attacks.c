@@ -191,6 +191,15 @@ static void far_beyond_end(size_t size)
     memset(hide(block + size), 'A', 1 << 20);
 }
 
+/* As it was before, there would be room. */
+static void beyond_end_of_the_shortened(size_t size)
+{
+    char *block = realloc(get(size * 8), size);
+    if (block == NULL)
+        _exit(ABSENT);
+    memset(hide(block + size), 'A', 1 << 16);
+}
+
 /* ---- Second frees ---------------------------------------------------------------------------- */
 
 /* Noticed at once, or never. */
@@ -484,6 +493,12 @@ static const struct attack {
     {"end-0", "one zero beyond the end, then free", end_by_one_zero, ANY, STOPPED, {SMALL, PAGES}},
     {"end-32", "32 bytes beyond the end, then free", end_by_32, ANY, STOPPED, {SMALL, PAGES}},
     {"end-far", "1 MiB beyond the end", far_beyond_end, ANY, STOPPED_OR_FAULT, {SMALL, 100000}},
+    {"end-shortened",
+     "64 KiB beyond the end of what realloc has shortened",
+     beyond_end_of_the_shortened,
+     ANY,
+     STOPPED_OR_FAULT,
+     {100000}},
     {"end-realloc",
      "one byte beyond the end, then realloc",
      end_then_realloc,

@@ -6,6 +6,7 @@
 
 #include <malloc.h>
 #include <pthread.h>
+#include <sys/resource.h>
 
 /* What a child may still take. Address space kept for other uses must not eat half of it. */
 static const size_t allowance = 128 * MIB;
@@ -143,6 +144,28 @@ static void the_program_goes_on_after_running_out_of_huge_blocks(void **state)
     run_out_with(40 * MIB);
 }
 
+/* Pages that were never used count here, too: so what the library needs for itself must be there
+ * when all others have been taken. In the hardened mode a block of 48 bytes takes 64. */
+static void take_all_data(void *unused)
+{
+    (void)unused;
+    const size_t limit = data_bytes() + allowance, size = 48;
+    size_t taken = 0;
+    child_check(setrlimit(RLIMIT_DATA, &(struct rlimit){limit, limit}) == 0);
+    while (malloc(opaque(size)) != NULL)
+        taken += size;
+    child_check(taken >= allowance / 10 * (is_hardened() ? 7 : 9));
+}
+
+static void nearly_all_of_rlimit_data_is_to_be_had(void **state)
+{
+    (void)state;
+    skip_on_other_malloc();
+    struct child_end end;
+    run_child(&end, take_all_data, NULL);
+    assert_child_passed(&end);
+}
+
 /* What was small blocks must come to serve a huge one, and the other way round. */
 static void change_sizes(void *argument)
 {
@@ -264,6 +287,7 @@ int main(void)
         cmocka_unit_test(the_program_goes_on_after_running_out_of_small_blocks),
         cmocka_unit_test(the_program_goes_on_after_running_out_of_large_blocks),
         cmocka_unit_test(the_program_goes_on_after_running_out_of_huge_blocks),
+        cmocka_unit_test(nearly_all_of_rlimit_data_is_to_be_had),
         cmocka_unit_test(memory_freed_in_one_size_serves_another),
         cmocka_unit_test(a_thread_may_begin_when_there_is_no_memory),
         cmocka_unit_test(a_block_that_can_grow_no_more_is_left_as_it_was),

@@ -183,6 +183,11 @@ size_t resident_bytes(void)
     return proc_bytes("/proc/self/smaps_rollup", "\nRss:");
 }
 
+size_t data_bytes(void)
+{
+    return proc_bytes("/proc/self/status", "\nVmData:");
+}
+
 void limit_address_space(size_t more)
 {
     const size_t limit = proc_bytes("/proc/self/status", "\nVmSize:") + more;

@@ -79,6 +79,9 @@ extern const size_t border_size_count;
 /* Resident memory of this process in bytes, as the kernel counts it in smaps_rollup. */
 size_t resident_bytes(void);
 
+/* What RLIMIT_DATA limits, in bytes. */
+size_t data_bytes(void);
+
 /* Allows this process so many bytes of address space beyond what it has (for children only). */
 void limit_address_space(size_t more);
 
