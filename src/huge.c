@@ -372,11 +372,25 @@ static void set_size(struct huge *block, size_t size)
     unlock_lists();
 }
 
+/* Where a block of `before` bytes can be moved to, to have size bytes; NULL when refused. The
+ * kernel refuses a move, and the mapping is lost, if the growth does not fit under RLIMIT_AS beside
+ * it: so there is room for that first. */
+static char *map_target(size_t before, size_t size)
+{
+    size_t growth = size - before;
+    char *target = map(size + growth, os_page_size);
+    if (target != NULL && !os_unmap(target + size, growth)) {
+        os_unmap(target, size + growth);
+        return NULL;
+    }
+    return target;
+}
+
 /* Moves a block to a mapping of its new size. All that can be refused comes before anything is
  * changed, but for the move itself, after which the block is entered again where it was. */
 static void *move(struct huge *block, size_t size)
 {
-    char *target = map(size, os_page_size);
+    char *target = map_target(block->size, size);
     if (target == NULL)
         return NULL;
     lock_lists();

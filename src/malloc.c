@@ -468,19 +468,38 @@ static void *resize_pages(void *pointer, size_t size, size_t wanted)
     return block;
 }
 
+/* Once more, when there was no memory for a new place: whatever was free has been given back for
+ * that, and the old place needs less. saved is errno before all of it. */
+static void *resize_at_last(void *pointer, size_t size, int saved)
+{
+    void *block = resize_pages(pointer, size, size);
+    if (block != NULL)
+        errno = saved;
+    return block;
+}
+
 /* A block of `was` bytes. */
 static cold void *realloc_hardened(void *pointer, size_t was, size_t size)
 {
+    int saved = errno;
     size_t room = room_of(pointer), wanted = harden_room(size, MIN_ALIGNMENT);
+    bool may_resize = room > SMALL_MAX && wanted > SMALL_MAX;
     void *block = NULL;
     if (size > SIZE_MOST)
         return copy_block(pointer, was, size);
     if (wanted <= room && room <= LARGE_MAX && SHRINK_KEEPS(wanted, room))
         block = pointer;
-    else if (room > SMALL_MAX && wanted > SMALL_MAX)
+    else if (may_resize)
         block = resize_pages(pointer, wanted, wanted);
-    if (block == NULL && (block = copy_block(pointer, was, size)) != pointer)
-        return block;
+    if (block == NULL) {
+        block = copy_block(pointer, was, size);
+        if (block == NULL && may_resize)
+            block = resize_at_last(pointer, wanted, saved);
+        else if (block != pointer)
+            return block;
+        if (block == NULL)
+            return NULL;
+    }
     bool entered = lone_enter();
     harden_reseal(block, room_of(block), size, room, was);
     lone_leave(entered);
@@ -490,11 +509,15 @@ static cold void *realloc_hardened(void *pointer, size_t was, size_t size)
 /* A block of pages, of `room` bytes. */
 static void *grow_pages(void *pointer, size_t room, size_t size)
 {
+    int saved = errno;
     bool again = grew_last(pointer);
     size_t wanted = size_to_grow(room, size, again);
     void *block = resize_pages(pointer, size, wanted);
-    if (block == NULL && (block = alloc_to_grow(size, wanted, again)) != NULL)
-        move_block(pointer, block, room);
+    if (block == NULL) {
+        block = alloc_to_grow(size, wanted, again);
+        block =
+            block != NULL ? move_block(pointer, block, room) : resize_at_last(pointer, size, saved);
+    }
     if (block != NULL)
         note_grown(block, size);
     return block;
