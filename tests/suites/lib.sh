@@ -53,8 +53,9 @@ source_of() {
 download_source() {
     local version
     cd "$tmp/source" || return
+    # "|| true", or a list that cannot be read is a failure, not a reason to skip.
     for version in $(source_apt apt-cache showsrc --only-source "$1" |
-        sed -n 's/^Version: //p' | sort -rVu); do
+        sed -n 's/^Version: //p' | sort -rVu || true); do
         rm -f ./*
         if source_apt apt-get source --download-only "$1=$version"; then
             echo "$version" >got
