@@ -707,8 +707,19 @@ static bool is_as_expected(enum end end, enum outcome outcome, const char *words
     return good && has_line;
 }
 
+/* What only a guard page stops, or that a block of pages is out of reach for a while: neither is
+ * there where an OS page is larger than a page of the library. */
+static bool is_by_guard(const struct attack *attack, size_t size)
+{
+    return attack->run == far_beyond_end ||
+           (size == 100000 &&
+            (attack->run == beyond_end_of_the_shortened ||
+             attack->run == twice_many_taken_between || attack->run == all_of_free_blocks));
+}
+
 static int test(bool hardened)
 {
+    const bool has_guards = sysconf(_SC_PAGESIZE) <= 32768;
     int failed = 0;
     char words[512];
     setenv("EBBMALLOC_HARDEN", hardened ? "1" : "0", 1);
@@ -718,7 +729,8 @@ static int test(bool hardened)
         enum end end = hardened ? attacks[i].hardened : attacks[i].by_default;
         for (const size_t *size = attacks[i].sizes; *size != 0; size++) {
             enum outcome outcome = attempt(&attacks[i], *size, words, sizeof words);
-            if (is_as_expected(end, outcome, words))
+            bool matters = has_guards || !is_by_guard(&attacks[i], *size);
+            if (is_as_expected(matters ? end : ANY, outcome, words))
                 continue;
             failed++;
             printf("FAILED: %s, %zu bytes, %s: %s; %s\n", attacks[i].name, *size,

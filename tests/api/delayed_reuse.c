@@ -71,7 +71,9 @@ static void a_block_of_pages_is_not_handed_out(void **state)
     (void)state;
     const size_t page_sizes[] = {100000, 8 * MIB};
     enum { TAKEN = 20 };
-    for (size_t i = 0; i < sizeof page_sizes / sizeof *page_sizes; i++) {
+    /* A run can be out of reach only where an OS page is no larger than a page of the library. */
+    for (size_t i = (size_t)sysconf(_SC_PAGESIZE) > 32 * KIB;
+         i < sizeof page_sizes / sizeof *page_sizes; i++) {
         const size_t size = page_sizes[i];
         take(last, 1, size);
         free(opaque_pointer(last[0]));
