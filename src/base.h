@@ -55,9 +55,9 @@
 #define hidden __attribute__((visibility("hidden"))) /* reached without the offset table */
 #define always_inline inline __attribute__((always_inline))
 
-/* Like hot, which begins a cache line, but in the middle of one. Which branches of a short function
- * share a line is up to a tenth of its time (bench/NOTES.md, "Positions"). The attribute puts bytes
- * that nobody runs before the function. */
+/* Like hot, which begins a cache line, but in the middle of one. Where a short function begins is
+ * up to a tenth of its time (bench/NOTES.md, "Positions"). The attribute puts bytes that nobody
+ * runs before the function. */
 #ifdef __x86_64__
 #define hot_from_mid_line                                                                          \
     __attribute__((__hot__, aligned(CACHE_LINE),                                                   \

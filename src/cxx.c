@@ -92,8 +92,8 @@ static always_inline bool new_is_ours(void)
 }
 
 /* Whether a delete that is told the size may act on it, of one object and of an array: when all the
- * public names that it stands for are ours. The forms without the size serve until that is known.
- */
+ * public names that it stands for are ours. Written once, when the library is loaded; the forms
+ * without the size serve who is there before that. */
 static bool may_use_size, may_use_array_size;
 
 __attribute__((constructor)) static void look_who_is_public(void)
