@@ -307,22 +307,26 @@ static always_inline void note_free(const void *block)
         note_free_of(blocks_take(block));
 }
 
-/* number: the old block's. */
+static unsigned char *put_realloc(struct stream *stream, unsigned char *at, uint64_t number,
+                                  uint64_t distance, size_t size)
+{
+    at = trace_put(at, TRACE_REALLOC, size_step(stream, size));
+    if (thread_of(number) == stream->number)
+        return trace_put_number(at, distance << 1);
+    at = trace_put_number(at, (uint64_t)thread_in_file(thread_of(number)) << 1 | 1);
+    return put_index_step(stream, at, number);
+}
+
+/* number: the old block's, known unless a signal's handler has forked since. */
 static void note_realloc(uint64_t number, size_t size, const void *block)
 {
     struct stream *own = own_stream(), *stream = own != NULL ? own : open_first();
     unsigned char *at;
     if (stream_place(stream, &at)) {
         uint64_t distance = stream->last_block - number;
-        if (note_block(stream, block)) {
-            at = trace_put(at, TRACE_REALLOC, size_step(stream, size));
-            if (thread_of(number) == stream->number) {
-                at = trace_put_number(at, distance << 1);
-            } else {
-                at = trace_put_number(at, (uint64_t)thread_in_file(thread_of(number)) << 1 | 1);
-                at = put_index_step(stream, at, number);
-            }
-        }
+        if (note_block(stream, block))
+            at = is_unknown(number) ? trace_put(at, TRACE_MALLOC, size_step(stream, size))
+                                    : put_realloc(stream, at, number, distance, size);
         stream_noted(stream, at);
     }
     if (own == NULL)

@@ -4,7 +4,7 @@
  * HOW: a letter for each thing to do beside it:
  *   f  in a child made by fork, which leaves by _exit
  *   c  all of it; then close all descriptors, open a file called "bystander" many times, and again
- *   h  in each of 16 children that a signal's handler makes by fork, mostly in the middle of free
+ *   h  in each of 16 children that a signal's handler makes by fork, mostly in the middle of one
  *   k  and then kill itself
  *   e  and return from main while 64 threads pass blocks to each other
  *   g  and return from main while 64 threads end, one after the other
@@ -168,7 +168,7 @@ static void fork_here(int number)
 }
 
 /* True in the children. What the signal interrupts is mostly the kernel's work for the C library's
- * malloc and free. */
+ * malloc and free, or realloc. */
 static bool fork_in_handlers(void)
 {
     const struct itimerval soon = {.it_value.tv_usec = 2000};
@@ -177,8 +177,14 @@ static bool fork_in_handlers(void)
         int status = 1;
         forked = 0;
         setitimer(ITIMER_REAL, &soon, NULL);
-        while (forked == 0)
-            free(malloc(20 << 20));
+        void *block = NULL;
+        for (size_t size = 20 << 20; forked == 0; size ^= 4 << 20) {
+            if (i % 2 == 0)
+                free(malloc(size));
+            else if ((block = realloc(block, size)) == NULL)
+                _exit(1);
+        }
+        free(block);
         if (forked == 1)
             return true;
         if (wait(&status) < 0 || status != 0)
