@@ -3,7 +3,8 @@
  * as it came, and what it did is noted in the thread's stream.
  *
  * Getting a block is noted after the call, giving one back before it: while a block is named in
- * the map, its address is nobody else's.
+ * the map, its address is nobody else's. And what gives one back goes on to the next definition
+ * with a jump, that returns to the program: blocks that it asked for itself would be recorded.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -293,18 +294,13 @@ static always_inline bool note_free_simply(struct stream *stream, const void *bl
     block_entry *entry = blocks_at(stream->near.leaf, place);
     uint64_t number = atomic_load_explicit(entry, memory_order_relaxed);
     uint64_t distance = stream->last_block - number;
-    if (unlikely(distance >= TRACE_SHORT_NUMBERS)) /* another thread's, or unknown */
-        return false;
+    /* Another thread's; or noted already, by a delete whose next one calls free through here. */
+    if (unlikely(distance >= TRACE_SHORT_NUMBERS))
+        return number == 0 && !next_is_early(block);
     atomic_store_explicit(entry, 0, memory_order_relaxed);
     unsigned char *at = atomic_load_explicit(&stream->at, memory_order_relaxed);
     stream_noted(stream, trace_put_short(at, TRACE_FREE, distance));
     return true;
-}
-
-static always_inline void note_free(const void *block)
-{
-    if (!note_free_simply(recorder_self.stream, block))
-        note_free_of(blocks_take(block));
 }
 
 static unsigned char *put_realloc(struct stream *stream, unsigned char *at, uint64_t number,
@@ -370,41 +366,41 @@ EXPORT void *malloc(size_t size)
     return got(TRACE_MALLOC, size, next.malloc(size));
 }
 
-/* In an operation; all that free does. */
-static __attribute__((noinline)) void give_anyhow(void *pointer)
+/* False when it has to be tried anyhow. */
+static always_inline bool note_given(const void *pointer)
 {
-    if (pointer != NULL) {
-        note_free_of(blocks_take(pointer));
-        if (!next_is_early(pointer))
-            next.free(pointer);
-    }
+    struct stream *stream = recorder_self.stream;
+    if (!stream_can_enter(stream))
+        return false;
+    stream_enter(stream);
+    bool is_noted = note_free_simply(stream, pointer);
+    stream_exit(stream);
+    return is_noted;
+}
+
+static __attribute__((noinline)) void note_given_anyhow(const void *pointer)
+{
+    uint64_t number = take_known(pointer);
+    if (number == 0 || !enter())
+        return;
+    note_free_of(number);
     leave();
 }
 
 static __attribute__((noinline)) void free_anyhow(void *pointer)
 {
-    if (pointer == NULL)
+    if (pointer == NULL || next_is_early(pointer) || !next_is_ready())
         return;
-    if (enter())
-        give_anyhow(pointer);
-    else if (!next_is_early(pointer) && next_is_ready())
-        next.free(pointer);
+    note_given_anyhow(pointer);
+    next.free(pointer);
 }
 
 EXPORT void free(void *pointer)
 {
-    struct stream *stream = recorder_self.stream;
-    if (!stream_can_enter(stream)) {
+    if (note_given(pointer))
+        next.free(pointer);
+    else
         free_anyhow(pointer);
-        return;
-    }
-    stream_enter(stream);
-    if (!note_free_simply(stream, pointer)) {
-        give_anyhow(pointer);
-        return;
-    }
-    next.free(pointer);
-    leave(); /* after a fork in a handler, without a stream */
 }
 
 void free_sized(void *pointer, size_t size);
@@ -412,32 +408,24 @@ void free_aligned_sized(void *pointer, size_t alignment, size_t size);
 
 EXPORT void free_sized(void *pointer, size_t size)
 {
-    if (pointer == NULL || next_is_early(pointer) || unlikely(!next_is_ready()))
+    if (next.free_sized == NULL || next_is_early(pointer)) {
+        free(pointer);
         return;
-    bool entered = enter();
-    if (likely(entered))
-        note_free(pointer);
-    if (next.free_sized != NULL)
-        next.free_sized(pointer, size);
-    else
-        next.free(pointer);
-    if (likely(entered))
-        leave();
+    }
+    if (!note_given(pointer))
+        note_given_anyhow(pointer);
+    next.free_sized(pointer, size);
 }
 
 EXPORT void free_aligned_sized(void *pointer, size_t alignment, size_t size)
 {
-    if (pointer == NULL || next_is_early(pointer) || unlikely(!next_is_ready()))
+    if (next.free_aligned_sized == NULL || next_is_early(pointer)) {
+        free(pointer);
         return;
-    bool entered = enter();
-    if (likely(entered))
-        note_free(pointer);
-    if (next.free_aligned_sized != NULL)
-        next.free_aligned_sized(pointer, alignment, size);
-    else
-        next.free(pointer);
-    if (likely(entered))
-        leave();
+    }
+    if (!note_given(pointer))
+        note_given_anyhow(pointer);
+    next.free_aligned_sized(pointer, alignment, size);
 }
 
 EXPORT void *calloc(size_t count, size_t size)
@@ -507,6 +495,14 @@ EXPORT void *reallocarray(void *pointer, size_t count, size_t size)
 
 /* ---- Aligned blocks -------------------------------------------------------------------------- */
 
+static always_inline void *got_aligned(size_t alignment, size_t size, void *block)
+{
+    if (block != NULL)
+        note_aligned(alignment, size, block);
+    leave();
+    return block;
+}
+
 EXPORT int posix_memalign(void **pointer, size_t alignment, size_t size)
 {
     if (unlikely(!next_is_ready()))
@@ -514,9 +510,7 @@ EXPORT int posix_memalign(void **pointer, size_t alignment, size_t size)
     if (unlikely(!enter()))
         return next.posix_memalign(pointer, alignment, size);
     int error = next.posix_memalign(pointer, alignment, size);
-    if (error == 0 && *pointer != NULL)
-        note_aligned(alignment, size, *pointer);
-    leave();
+    got_aligned(alignment, size, error == 0 ? *pointer : NULL);
     return error;
 }
 
@@ -524,22 +518,14 @@ static void *aligned(void *(*call)(size_t, size_t), size_t alignment, size_t siz
 {
     if (unlikely(!enter()))
         return call(alignment, size);
-    void *block = call(alignment, size);
-    if (block != NULL)
-        note_aligned(alignment, size, block);
-    leave();
-    return block;
+    return got_aligned(alignment, size, call(alignment, size));
 }
 
 static void *page_aligned(void *(*call)(size_t), size_t size)
 {
     if (unlikely(!enter()))
         return call(size);
-    void *block = call(size);
-    if (block != NULL)
-        note_aligned((size_t)sysconf(_SC_PAGESIZE), size, block);
-    leave();
-    return block;
+    return got_aligned((size_t)sysconf(_SC_PAGESIZE), size, call(size));
 }
 
 static void *nothing(void)
@@ -573,13 +559,9 @@ EXPORT void *pvalloc(size_t size)
 
 /* The next definition of a form. C++ may have come with a plugin that is loaded for itself alone;
  * where there is none at all, nobody calls these. */
-static void *find_operator(void *_Atomic *place, const char *name)
+static __attribute__((noinline)) void *find_operator(void *_Atomic *place, const char *name)
 {
-    /* Acquire and release: for what dlsym may have loaded. */
-    void *found = atomic_load_explicit(place, memory_order_acquire);
-    if (likely(found != NULL))
-        return found;
-    found = dlsym(RTLD_NEXT, name);
+    void *found = dlsym(RTLD_NEXT, name);
     static const char *const runtimes[] = {"libstdc++.so.6", "libc++.so.1"};
     for (size_t i = 0; i < sizeof runtimes / sizeof *runtimes && found == NULL; i++) {
         void *runtime = dlopen(runtimes[i], RTLD_LAZY | RTLD_NOLOAD);
@@ -590,46 +572,60 @@ static void *find_operator(void *_Atomic *place, const char *name)
         text_warn("record: %s: no C++ runtime to pass it on to", name);
         abort();
     }
+    /* Release: pairs with the acquire in known_operator; for what dlsym may have loaded. */
     atomic_store_explicit(place, found, memory_order_release);
     return found;
 }
 
-#define NEXT(name)                                                                                 \
-    ({                                                                                             \
-        static void *_Atomic place;                                                                \
-        (__typeof__(&name))find_operator(&place, #name);                                           \
-    })
-
-/* Also when the call throws. */
-static inline void leave_at_end(const bool *entered)
+/* NULL: not looked for yet. */
+static always_inline void *known_operator(void *_Atomic *place)
 {
-    if (*entered)
+    return atomic_load_explicit(place, memory_order_acquire);
+}
+
+static always_inline void *next_operator(void *_Atomic *place, const char *name)
+{
+    void *found = known_operator(place);
+    return likely(found != NULL) ? found : find_operator(place, name);
+}
+
+#define NEXT(name) ((__typeof__(&name))next_operator(&name##_next, #name))
+
+static inline void leave_if(const bool *is_inside)
+{
+    if (*is_inside)
         leave();
 }
 
-#define ENTERED const bool entered __attribute__((cleanup(leave_at_end))) = enter()
-
 #define NEW(name, size, alignment, parameters, arguments)                                          \
     void *name parameters;                                                                         \
+    static void *_Atomic name##_next;                                                              \
     EXPORT void *name parameters                                                                   \
     {                                                                                              \
-        ENTERED;                                                                                   \
+        if (!enter())                                                                              \
+            return NEXT(name) arguments;                                                           \
+        bool throws __attribute__((cleanup(leave_if))) = true;                                     \
         void *block = NEXT(name) arguments;                                                        \
-        if (entered && block != NULL && (alignment) == 0)                                          \
-            note_alloc(TRACE_MALLOC, size, block);                                                 \
-        else if (entered && block != NULL)                                                         \
-            note_aligned(alignment, size, block);                                                  \
-        return block;                                                                              \
+        throws = false;                                                                            \
+        return (alignment) == 0 ? got(TRACE_MALLOC, size, block)                                   \
+                                : got_aligned(alignment, size, block);                             \
     }
 
 #define DELETE(name, parameters, arguments)                                                        \
     void name parameters;                                                                          \
+    static void *_Atomic name##_next;                                                              \
+    static __attribute__((noinline)) void name##_anyhow parameters                                 \
+    {                                                                                              \
+        note_given_anyhow(pointer);                                                                \
+        NEXT(name) arguments;                                                                      \
+    }                                                                                              \
     EXPORT void name parameters                                                                    \
     {                                                                                              \
-        ENTERED;                                                                                   \
-        if (entered && pointer != NULL)                                                            \
-            note_free(pointer);                                                                    \
-        NEXT(name) arguments;                                                                      \
+        void *found = known_operator(&name##_next);                                                \
+        if (likely(found != NULL) && note_given(pointer))                                          \
+            ((__typeof__(&name))found) arguments;                                                  \
+        else                                                                                       \
+            name##_anyhow arguments;                                                               \
     }
 
 NEW(_Znwm, size, 0, (size_t size), (size))

@@ -19,7 +19,7 @@
 #include "format.h"
 
 /* A thread looks up after so many bytes; a tick lasts at most so many of one thread. */
-#define BYTES_PER_LOOK 128
+#define BYTES_PER_LOOK 256
 #define BYTES_PER_TICK 2048
 
 #define STREAM_CHUNK (32 * KiB) /* it ends where its thread looks up next */
