@@ -344,12 +344,29 @@ static void do_wide(uint32_t number, uint32_t value, size_t size, bool verify)
         wake_for_block(&slots[number]);
 }
 
+static inline uint32_t slot_of(uint64_t word)
+{
+    return (uint32_t)(word >> 32) & (SCRIPT_SLOTS_MOST - 1);
+}
+
+/* What the recorded program had at hand is in the processor's cache in time: where it keeps the
+ * address of a block, and the beginning of one that it gives back, at which it has just looked. */
+static inline void bring_near(const uint64_t *at)
+{
+    __builtin_prefetch(&slots[slot_of(at[SCRIPT_AHEAD - 1])], 1);
+    uint64_t soon = at[SCRIPT_AHEAD / 2 - 1];
+    uint32_t number = slot_of(soon);
+    if (soon >> 60 == SCRIPT_FREE && number < script->slots) /* may be the bytes of a wide one */
+        __builtin_prefetch(atomic_load_explicit(&slots[number].pointer, memory_order_relaxed), 1);
+}
+
 static always_inline void run_words(const uint64_t *at, bool verify)
 {
     uint32_t tick = UINT32_MAX;
     for (;;) {
         uint64_t word = *at++;
-        uint32_t number = (uint32_t)(word >> 32) & (SCRIPT_SLOTS_MOST - 1), value = (uint32_t)word;
+        uint32_t number = slot_of(word), value = (uint32_t)word;
+        bring_near(at);
         switch (word >> 60) {
         case SCRIPT_END:
             finish_tick(tick);

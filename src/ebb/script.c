@@ -305,7 +305,8 @@ static bool fill(struct maker *maker, int descriptor)
     maker->head->operations = maker->file->operations;
     maker->head->recorded_us = maker->file->time_us;
     maker->head->ticks = maker->tick + 1;
-    maker->head->size = maker->head->word_offset + maker->next_word * sizeof(uint64_t);
+    maker->head->size =
+        maker->head->word_offset + (maker->next_word + SCRIPT_AHEAD) * sizeof(uint64_t);
     done = ftruncate(descriptor, (off_t)maker->head->size) == 0 && done;
     munmap(base, size);
     return done;

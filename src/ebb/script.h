@@ -34,6 +34,9 @@ enum script_kind {
 #define SCRIPT_AWAITED 8u
 #define SCRIPT_WIDE_AWAITED (1u << 31)
 
+/* Words behind the last one that may be read: none of them is an operation. */
+#define SCRIPT_AHEAD 16
+
 #define SCRIPT_ALIGNED 15 /* of SCRIPT_WIDE only */
 #define SCRIPT_SLOTS_MOST (1u << 28)
 
