@@ -23,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -188,6 +189,15 @@ static void start_behind_a_free_block(size_t size)
 static void far_beyond_end(size_t size)
 {
     char *block = get(size);
+    memset(hide(block + size), 'A', 1 << 20);
+}
+
+static void far_beyond_end_after_a_refusal(size_t size)
+{
+    char *block = get(size);
+    setrlimit(RLIMIT_AS, &(struct rlimit){0, 0});
+    if (realloc(block, hide_size((size_t)1 << 30)) != NULL)
+        _exit(ABSENT);
     memset(hide(block + size), 'A', 1 << 20);
 }
 
@@ -493,6 +503,12 @@ static const struct attack {
     {"end-0", "one zero beyond the end, then free", end_by_one_zero, ANY, STOPPED, {SMALL, PAGES}},
     {"end-32", "32 bytes beyond the end, then free", end_by_32, ANY, STOPPED, {SMALL, PAGES}},
     {"end-far", "1 MiB beyond the end", far_beyond_end, ANY, STOPPED_OR_FAULT, {SMALL, 100000}},
+    {"end-refused",
+     "the same, when a realloc was refused",
+     far_beyond_end_after_a_refusal,
+     ANY,
+     STOPPED_OR_FAULT,
+     {100000}},
     {"end-shortened",
      "64 KiB beyond the end of what realloc has shortened",
      beyond_end_of_the_shortened,
@@ -711,7 +727,7 @@ static bool is_as_expected(enum end end, enum outcome outcome, const char *words
  * there where an OS page is larger than a page of the library. */
 static bool is_by_guard(const struct attack *attack, size_t size)
 {
-    return attack->run == far_beyond_end ||
+    return attack->run == far_beyond_end || attack->run == far_beyond_end_after_a_refusal ||
            (size == 100000 &&
             (attack->run == beyond_end_of_the_shortened ||
              attack->run == twice_many_taken_between || attack->run == all_of_free_blocks));
