@@ -305,6 +305,21 @@ static void twice_when_reused(size_t size)
     go_on(size);
 }
 
+/* With its end as it was before, a free block looks like a live one. Noticed at once, or never. */
+static void realloc_of_the_freed(size_t size)
+{
+    static char kept[8192];
+    char *block, *after;
+    get_neighbours(size, &block, &after);
+    size_t room = (size_t)(after - block);
+    if (room > sizeof kept)
+        _exit(ABSENT);
+    memcpy(kept, hide(block), room);
+    free(block);
+    memcpy(hide(block), kept, room);
+    hide(realloc(block, size));
+}
+
 /* ---- Frees of what is no block --------------------------------------------------------------- */
 
 static void of_the_stack(size_t size)
@@ -575,6 +590,12 @@ static const struct attack {
      ANY,
      SOUND,
      {SMALL, PAGES}},
+    {"realloc-freed",
+     "realloc of a free block whose end was put back",
+     realloc_of_the_freed,
+     ANY,
+     STOPPED,
+     {SMALL}},
     {"stack", "free of the stack", of_the_stack, STOPPED, STOPPED, {100}},
     {"code", "free of code", of_code, STOPPED, STOPPED, {100}},
     {"data", "free of static data", of_static_data, STOPPED, STOPPED, {100}},
