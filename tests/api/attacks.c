@@ -291,6 +291,18 @@ static void twice_by_two_threads(size_t size)
     go_on(size);
 }
 
+/* The first one has it in its cache still. */
+static void twice_and_the_second_by_another(size_t size)
+{
+    char *block = get(size);
+    pthread_t thread;
+    free(block);
+    if (pthread_create(&thread, NULL, free_it, hide(block)) != 0)
+        _exit(ABSENT);
+    pthread_join(thread, NULL);
+    go_on(size);
+}
+
 /* The block belongs to somebody else by the second time, and he frees it, too. */
 static void twice_when_reused(size_t size)
 {
@@ -438,14 +450,20 @@ static void hidden_address_into_a_free_block(size_t size)
 
 /* ---- Sizes ----------------------------------------------------------------------------------- */
 
+static void *find_operator(const char *name)
+{
+    if (dlsym(RTLD_DEFAULT, name) == NULL)
+        dlopen("libstdc++.so.6", RTLD_NOW | RTLD_GLOBAL);
+    void *found = dlsym(RTLD_DEFAULT, name);
+    if (found == NULL)
+        _exit(ABSENT);
+    return found;
+}
+
 static void delete_of_size(size_t size, size_t wrong)
 {
-    if (dlsym(RTLD_DEFAULT, "_ZdlPvm") == NULL)
-        dlopen("libstdc++.so.6", RTLD_NOW | RTLD_GLOBAL);
-    void *(*new)(size_t) = (void *(*)(size_t))dlsym(RTLD_DEFAULT, "_Znwm");
-    void (*delete)(void *, size_t) = (void (*)(void *, size_t))dlsym(RTLD_DEFAULT, "_ZdlPvm");
-    if (new == NULL || delete == NULL)
-        _exit(ABSENT);
+    void *(*new)(size_t) = (void *(*)(size_t))find_operator("_Znwm");
+    void (*delete)(void *, size_t) = (void (*)(void *, size_t))find_operator("_ZdlPvm");
     char *block = hide(new (size)), *other = hide(new (size));
     memset(other, 'x', size);
     delete (block, wrong);
@@ -471,15 +489,22 @@ static void delete_of_a_larger_size(size_t size)
 
 static void delete_of_a_wrong_size_aligned(size_t size)
 {
-    dlopen("libstdc++.so.6", RTLD_NOW | RTLD_GLOBAL);
-    void *(*new)(size_t, size_t) =
-        (void *(*)(size_t, size_t))dlsym(RTLD_DEFAULT, "_ZnwmSt11align_val_t");
+    void *(*new)(size_t, size_t) = (void *(*)(size_t, size_t))find_operator("_ZnwmSt11align_val_t");
     void (*delete)(void *, size_t, size_t) =
-        (void (*)(void *, size_t, size_t))dlsym(RTLD_DEFAULT, "_ZdlPvmSt11align_val_t");
-    if (new == NULL || delete == NULL)
-        _exit(ABSENT);
+        (void (*)(void *, size_t, size_t))find_operator("_ZdlPvmSt11align_val_t");
     delete (hide(new (size, 256)), size * 2, 256);
     go_on(size);
+}
+
+static void delete_of_the_stack(size_t size)
+{
+    void (*delete)(void *, size_t) = (void (*)(void *, size_t))find_operator("_ZdlPvm");
+    char local[8192] __attribute__((aligned(64)));
+    memset(local, 0, sizeof local);
+    free(get(size));
+    delete (hide(local), size);
+    get_many(size);
+    look_for_doubles(size, local);
 }
 
 static void sizes_that_wrap(size_t size)
@@ -584,6 +609,12 @@ static const struct attack {
      STOPPED,
      {SMALL, PAGES}},
     {"twice-threads", "free by two threads", twice_by_two_threads, ANY, STOPPED, {SMALL, PAGES}},
+    {"twice-another",
+     "free twice, by another thread the second time",
+     twice_and_the_second_by_another,
+     ANY,
+     STOPPED,
+     {SMALL, PAGES}},
     {"twice-reused",
      "free twice, handed out between",
      twice_when_reused,
@@ -645,6 +676,12 @@ static const struct attack {
      ANY,
      STOPPED,
      {SMALL, PAGES}},
+    {"delete-stack",
+     "delete of the stack, with a size",
+     delete_of_the_stack,
+     ANY,
+     STOPPED,
+     {SMALL}},
     {"wrap", "sizes that wrap", sizes_that_wrap, IS_REFUSED, IS_REFUSED, {100}},
 };
 enum { ATTACKS = sizeof attacks / sizeof *attacks };
