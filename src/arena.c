@@ -309,14 +309,17 @@ bool arena_resize_large(void *block, unsigned class)
     return resized;
 }
 
-void arena_let_go(void *block)
+bool arena_let_go(void *block, size_t size)
 {
     struct span *span = span_of(block);
     struct arena *owner = span_owner(span); /* for good, as above */
     lock_acquire(&owner->mutex);
     remove_span(owner, span);
-    span_dissolve(span);
+    bool dissolved = span_dissolve(span, (size + PAGE_SIZE - 1) >> PAGE_SHIFT);
+    if (!dissolved)
+        enter_span(owner, span);
     lock_release(&owner->mutex);
+    return dissolved;
 }
 
 size_t arena_put_into(struct arena *arena, struct span *span, void *const *blocks, size_t count,

@@ -121,8 +121,10 @@ size_t arena_take(struct arena *arena, unsigned class, void **end, size_t wanted
  * stands; false, and nothing changed, when that cannot be. Takes its owner's mutex. */
 bool arena_resize_large(void *block, unsigned class);
 
-/* Makes a large block one that belongs to no arena (large.h). Takes its owner's mutex. */
-void arena_let_go(void *block);
+/* Makes a large block, that is to have size bytes (over LARGE_MAX), one that belongs to no arena
+ * (large.h); false, and nothing changed, when it would lose its guard and not be so large (span.h).
+ * Takes its owner's mutex. */
+bool arena_let_go(void *block, size_t size);
 
 /* Brings back blocks that lie in one span of the arena, from the first one on; returns how many. */
 size_t arena_put_into(struct arena *arena, struct span *span, void *const *blocks, size_t count,

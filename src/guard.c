@@ -46,18 +46,32 @@ static bool take_forbidden(struct chunk *chunk, size_t *first, size_t *stop, siz
     return *first < end;
 }
 
+/* Of what is in the caller's hands; where it is refused, it is not any more. */
+static bool allow(struct chunk *chunk, size_t first, size_t stop)
+{
+    bool allowed = os_allow(chunk->base + first * PAGE_SIZE, (stop - first) * PAGE_SIZE);
+    if (allowed)
+        atomic_fetch_sub_explicit(&forbidden_pages, stop - first, memory_order_relaxed);
+    else
+        set_forbidden(chunk, first, stop);
+    return allowed;
+}
+
 void guard_allow(struct chunk *chunk, size_t first, size_t pages)
 {
     size_t end = first + pages, stop;
-    for (; first < end && take_forbidden(chunk, &first, &stop, end); first = stop) {
-        bool allowed = os_allow(chunk->base + first * PAGE_SIZE, (stop - first) * PAGE_SIZE);
-        if (allowed) {
+    for (; first < end && take_forbidden(chunk, &first, &stop, end); first = stop)
+        if (allow(chunk, first, stop))
             chunk_give_clean(chunk, first, stop - first);
-            atomic_fetch_sub_explicit(&forbidden_pages, stop - first, memory_order_relaxed);
-        } else {
-            set_forbidden(chunk, first, stop);
-        }
-    }
+}
+
+bool guard_take(struct chunk *chunk, size_t page)
+{
+    size_t stop;
+    if (!take_forbidden(chunk, &page, &stop, page + 1) || !allow(chunk, page, stop))
+        return false;
+    purge_note_use(PAGE_SIZE);
+    return true;
 }
 
 /* A ring of what is detained, under its lock; others look whether there is anything. What is in it

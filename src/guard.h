@@ -21,6 +21,10 @@ bool guard_page(struct chunk *chunk, size_t page);
 #define DETAINED_MOST 64
 void guard_detain(struct chunk *chunk, size_t first, size_t pages);
 
+/* Makes one a page that is taken and can be touched; false, and it is as before, when that is
+ * refused, or it is none (any more). */
+bool guard_take(struct chunk *chunk, size_t page);
+
 /* Those of the pages that cannot be touched are free now, unless that is refused. Any pages may be
  * named, whosever they are. */
 void guard_allow(struct chunk *chunk, size_t first, size_t pages);

@@ -329,9 +329,22 @@ static void wipe(char *block, size_t from, size_t to, size_t size)
         memset(block + from, 0, min_size(to, size) - from);
 }
 
+/* Locks as lock_span_of does. A seal alone does not show that the block is live: the program may
+ * have put it back after free. */
+static struct span *lock_live(void *block, const char *call)
+{
+    struct span *span = lock_span_of(block);
+    const char *wrong = span != NULL ? judge(span, block) : freed_twice;
+    if (likely(wrong == NULL))
+        return span;
+    if (span != NULL)
+        unlock_span(span);
+    text_abort(call, block, wrong);
+}
+
 void harden_reseal(void *block, size_t room, size_t size, size_t room_was, size_t was)
 {
-    struct span *span = is_small(block) ? lock_span_of(block) : NULL;
+    struct span *span = is_small(block) ? lock_live(block, "realloc") : NULL;
     wipe(block, was, was + pad_of(room_was - was), size);
     wipe(block, room_was - WORD, room_was, size);
     seal(block, room, size);

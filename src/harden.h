@@ -78,7 +78,8 @@ void harden_seal(void *block, size_t room, size_t size);
 size_t harden_size(void *block, size_t room, const char *call);
 
 /* Seals a live block again, of so much room now, that realloc made larger or smaller where it
- * stands, or moved as it is: it had `was` bytes of room_was. */
+ * stands, or moved as it is: it had `was` bytes of room_was. Ends the program when it is a small
+ * one that is not live. */
 void harden_reseal(void *block, size_t room, size_t size, size_t room_was, size_t was);
 
 /* free of what has a small class in the page map: retires it. Ends the program, in the name of

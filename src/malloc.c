@@ -450,17 +450,15 @@ static void *resize_pages(void *pointer, size_t size, size_t wanted)
     if (size > SIZE_MOST)
         return NULL;
     bool entered = lone_enter();
-    if (class <= CLASS_LAST && size > LARGE_MAX) {
-        arena_let_go(pointer);
+    if (class <= CLASS_LAST && size > LARGE_MAX && arena_let_go(pointer, size))
         class = CLASS_LARGE;
-    }
     if (class == CLASS_LARGE)
         block =
             more && large_resize_in_place(pointer, wanted) ? pointer : large_resize(pointer, size);
     else if (class == CLASS_HUGE)
         block = size > LARGE_MAX ? huge_resize(pointer, size) : NULL;
-    else if ((more && arena_resize_large(pointer, sizeclass_of(wanted))) ||
-             arena_resize_large(pointer, sizeclass_of(size)))
+    else if (size <= LARGE_MAX && ((more && arena_resize_large(pointer, sizeclass_of(wanted))) ||
+                                   arena_resize_large(pointer, sizeclass_of(size))))
         block = pointer;
     lone_leave(entered);
     purger_tick(); /* while it is the growth that is new, and what is free was so before */

@@ -149,17 +149,33 @@ bool span_resize(struct span *span, unsigned class)
     return true;
 }
 
-void span_dissolve(struct span *span)
+/* Takes the pages behind a large span that has a guard, up to `wanted` with its own. The guard,
+ * which is one of them unless all were given up, goes last: whoever is refused has it still. */
+static bool take_behind(const struct span *span, size_t wanted)
 {
-    size_t first = chunk_page(span->base);
-    chunk_make_large(span->chunk, first, span->pages);
+    struct chunk *chunk = span->chunk;
+    size_t first = chunk_page(span->base), pages = span->pages, behind = span->guard + 1;
+    if (chunk_extend(chunk, first, pages, wanted - pages))
+        return true;
+    if (span->guard != pages ||
+        (wanted > behind && !chunk_extend(chunk, first, behind, wanted - behind)))
+        return false;
+    bool taken = guard_take(chunk, first + pages);
+    if (!taken && wanted > behind)
+        chunk_give(chunk, first + behind, wanted - behind);
+    return taken;
+}
+
+bool span_dissolve(struct span *span, size_t wanted)
+{
+    size_t first = chunk_page(span->base), pages = span->guard != 0 ? wanted : span->pages;
+    if (span->guard != 0 && !take_behind(span, wanted))
+        return false;
+    chunk_make_large(span->chunk, first, pages);
     span->chunk->spans[first] = NULL;
     pagemap_set(span->base, 1, CLASS_LARGE);
-    /* For good, whether the block then grows or not: it needs the place, and a run has no guard. No
-     * memory is lost: a page that cannot be allowed now is when all are (guard_allow_all). */
-    if (span->guard != 0)
-        guard_allow(span->chunk, first + span->guard, 1);
     span_drop_record(span);
+    return true;
 }
 
 /* Where the whole OS pages of a span begin and how many there are; none where one is larger than

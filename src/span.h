@@ -73,8 +73,10 @@ struct span *span_create(struct arena *owner, unsigned class, struct span **reco
  * nothing changed, when that cannot be. */
 bool span_resize(struct span *span, unsigned class);
 
-/* Makes the block of a large one a run without a span (large.h). */
-void span_dissolve(struct span *span);
+/* Makes the block of a large one, that is to have so many pages, a run without a span (large.h).
+ * One with a guard, which a run has not, is as long as that then; false, and nothing changed, when
+ * it cannot be. */
+bool span_dissolve(struct span *span, size_t wanted);
 
 /* Gives a span whose blocks are all free back to its chunk. rested: nobody has used them for a
  * while. Its record is kept in *record, unless there is one already, or record is NULL. */

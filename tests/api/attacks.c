@@ -23,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -191,6 +192,15 @@ static void far_beyond_end(size_t size)
     memset(hide(block + size), 'A', 1 << 20);
 }
 
+static void far_beyond_end_after_a_refusal(size_t size)
+{
+    char *block = get(size);
+    setrlimit(RLIMIT_AS, &(struct rlimit){0, 0});
+    if (realloc(block, hide_size((size_t)1 << 30)) != NULL)
+        _exit(ABSENT);
+    memset(hide(block + size), 'A', 1 << 20);
+}
+
 /* As it was before, there would be room. */
 static void beyond_end_of_the_shortened(size_t size)
 {
@@ -281,6 +291,18 @@ static void twice_by_two_threads(size_t size)
     go_on(size);
 }
 
+/* The first one has it in its cache still. */
+static void twice_and_the_second_by_another(size_t size)
+{
+    char *block = get(size);
+    pthread_t thread;
+    free(block);
+    if (pthread_create(&thread, NULL, free_it, hide(block)) != 0)
+        _exit(ABSENT);
+    pthread_join(thread, NULL);
+    go_on(size);
+}
+
 /* The block belongs to somebody else by the second time, and he frees it, too. */
 static void twice_when_reused(size_t size)
 {
@@ -293,6 +315,21 @@ static void twice_when_reused(size_t size)
     free(hide(block));
     free(hide(others));
     go_on(size);
+}
+
+/* With its end as it was before, a free block looks like a live one. Noticed at once, or never. */
+static void realloc_of_the_freed(size_t size)
+{
+    static char kept[8192];
+    char *block, *after;
+    get_neighbours(size, &block, &after);
+    size_t room = (size_t)(after - block);
+    if (room > sizeof kept)
+        _exit(ABSENT);
+    memcpy(kept, hide(block), room);
+    free(block);
+    memcpy(hide(block), kept, room);
+    hide(realloc(block, size));
 }
 
 /* ---- Frees of what is no block --------------------------------------------------------------- */
@@ -413,14 +450,20 @@ static void hidden_address_into_a_free_block(size_t size)
 
 /* ---- Sizes ----------------------------------------------------------------------------------- */
 
+static void *find_operator(const char *name)
+{
+    if (dlsym(RTLD_DEFAULT, name) == NULL)
+        dlopen("libstdc++.so.6", RTLD_NOW | RTLD_GLOBAL);
+    void *found = dlsym(RTLD_DEFAULT, name);
+    if (found == NULL)
+        _exit(ABSENT);
+    return found;
+}
+
 static void delete_of_size(size_t size, size_t wrong)
 {
-    if (dlsym(RTLD_DEFAULT, "_ZdlPvm") == NULL)
-        dlopen("libstdc++.so.6", RTLD_NOW | RTLD_GLOBAL);
-    void *(*new)(size_t) = (void *(*)(size_t))dlsym(RTLD_DEFAULT, "_Znwm");
-    void (*delete)(void *, size_t) = (void (*)(void *, size_t))dlsym(RTLD_DEFAULT, "_ZdlPvm");
-    if (new == NULL || delete == NULL)
-        _exit(ABSENT);
+    void *(*new)(size_t) = (void *(*)(size_t))find_operator("_Znwm");
+    void (*delete)(void *, size_t) = (void (*)(void *, size_t))find_operator("_ZdlPvm");
     char *block = hide(new (size)), *other = hide(new (size));
     memset(other, 'x', size);
     delete (block, wrong);
@@ -446,15 +489,22 @@ static void delete_of_a_larger_size(size_t size)
 
 static void delete_of_a_wrong_size_aligned(size_t size)
 {
-    dlopen("libstdc++.so.6", RTLD_NOW | RTLD_GLOBAL);
-    void *(*new)(size_t, size_t) =
-        (void *(*)(size_t, size_t))dlsym(RTLD_DEFAULT, "_ZnwmSt11align_val_t");
+    void *(*new)(size_t, size_t) = (void *(*)(size_t, size_t))find_operator("_ZnwmSt11align_val_t");
     void (*delete)(void *, size_t, size_t) =
-        (void (*)(void *, size_t, size_t))dlsym(RTLD_DEFAULT, "_ZdlPvmSt11align_val_t");
-    if (new == NULL || delete == NULL)
-        _exit(ABSENT);
+        (void (*)(void *, size_t, size_t))find_operator("_ZdlPvmSt11align_val_t");
     delete (hide(new (size, 256)), size * 2, 256);
     go_on(size);
+}
+
+static void delete_of_the_stack(size_t size)
+{
+    void (*delete)(void *, size_t) = (void (*)(void *, size_t))find_operator("_ZdlPvm");
+    char local[8192] __attribute__((aligned(64)));
+    memset(local, 0, sizeof local);
+    free(get(size));
+    delete (hide(local), size);
+    get_many(size);
+    look_for_doubles(size, local);
 }
 
 static void sizes_that_wrap(size_t size)
@@ -493,6 +543,12 @@ static const struct attack {
     {"end-0", "one zero beyond the end, then free", end_by_one_zero, ANY, STOPPED, {SMALL, PAGES}},
     {"end-32", "32 bytes beyond the end, then free", end_by_32, ANY, STOPPED, {SMALL, PAGES}},
     {"end-far", "1 MiB beyond the end", far_beyond_end, ANY, STOPPED_OR_FAULT, {SMALL, 100000}},
+    {"end-refused",
+     "the same, when a realloc was refused",
+     far_beyond_end_after_a_refusal,
+     ANY,
+     STOPPED_OR_FAULT,
+     {100000}},
     {"end-shortened",
      "64 KiB beyond the end of what realloc has shortened",
      beyond_end_of_the_shortened,
@@ -553,12 +609,24 @@ static const struct attack {
      STOPPED,
      {SMALL, PAGES}},
     {"twice-threads", "free by two threads", twice_by_two_threads, ANY, STOPPED, {SMALL, PAGES}},
+    {"twice-another",
+     "free twice, by another thread the second time",
+     twice_and_the_second_by_another,
+     ANY,
+     STOPPED,
+     {SMALL, PAGES}},
     {"twice-reused",
      "free twice, handed out between",
      twice_when_reused,
      ANY,
      SOUND,
      {SMALL, PAGES}},
+    {"realloc-freed",
+     "realloc of a free block whose end was put back",
+     realloc_of_the_freed,
+     ANY,
+     STOPPED,
+     {SMALL}},
     {"stack", "free of the stack", of_the_stack, STOPPED, STOPPED, {100}},
     {"code", "free of code", of_code, STOPPED, STOPPED, {100}},
     {"data", "free of static data", of_static_data, STOPPED, STOPPED, {100}},
@@ -608,6 +676,12 @@ static const struct attack {
      ANY,
      STOPPED,
      {SMALL, PAGES}},
+    {"delete-stack",
+     "delete of the stack, with a size",
+     delete_of_the_stack,
+     ANY,
+     STOPPED,
+     {SMALL}},
     {"wrap", "sizes that wrap", sizes_that_wrap, IS_REFUSED, IS_REFUSED, {100}},
 };
 enum { ATTACKS = sizeof attacks / sizeof *attacks };
@@ -711,7 +785,7 @@ static bool is_as_expected(enum end end, enum outcome outcome, const char *words
  * there where an OS page is larger than a page of the library. */
 static bool is_by_guard(const struct attack *attack, size_t size)
 {
-    return attack->run == far_beyond_end ||
+    return attack->run == far_beyond_end || attack->run == far_beyond_end_after_a_refusal ||
            (size == 100000 &&
             (attack->run == beyond_end_of_the_shortened ||
              attack->run == twice_many_taken_between || attack->run == all_of_free_blocks));

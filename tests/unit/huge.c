@@ -599,6 +599,40 @@ static void a_refused_move_changes_nothing(void **state)
     assert_true(huge_free(block));
 }
 
+/* The mapping that it was to move to has room for the growth, which is cut off first. Where the
+ * kernel refuses that, it goes as a whole. */
+static void a_move_whose_target_may_not_be_cut_changes_nothing(void **state)
+{
+    (void)state;
+    char *block = take_fresh(5 * MiB);
+    pattern_write(block, 5 * MiB, 3);
+    size_t addresses = 0;
+    int64_t room = purge_room();
+    for (int time = 0; time < 2; time++) { /* the first may make a leaf of the page map */
+        addresses = address_space();
+        refuse(KIND(OS_CALL_REMAP) | KIND(OS_CALL_UNMAP), 1, 2); /* in place; the cut */
+        char *moved = huge_resize(block, 9 * MiB);
+        refuse_none();
+        assert_int_equal(refused_count(), 2);
+        assert_null(moved);
+    }
+    assert_int_equal(address_space(), addresses);
+    assert_int_equal(purge_room(), room);
+    assert_int_equal(huge_size(block), 5 * MiB);
+    assert_true(pattern_holds(block, 5 * MiB, 3));
+    assert_int_equal(totals().live_bytes, 5 * MiB);
+    assert_int_equal(totals().live_blocks, 1);
+    assert_int_equal(totals().kept_pieces, 0);
+    refuse(KIND(OS_CALL_REMAP), 1, 1);
+    char *moved = huge_resize(block, 9 * MiB);
+    refuse_none();
+    assert_non_null(moved);
+    assert_ptr_not_equal(moved, block);
+    assert_int_equal(address_space(), addresses + 4 * MiB);
+    assert_true(pattern_holds(moved, 5 * MiB, 3));
+    assert_true(huge_free(moved));
+}
+
 static void a_block_that_shrinks_gives_its_tail_back(void **state)
 {
     (void)state;
@@ -778,6 +812,7 @@ int main(void)
         TEST(a_block_that_grows_keeps_its_bytes_and_reads_zero_beyond),
         TEST(a_block_that_cannot_grow_where_it_stands_is_moved),
         TEST(a_refused_move_changes_nothing),
+        TEST(a_move_whose_target_may_not_be_cut_changes_nothing),
         TEST(a_block_that_shrinks_gives_its_tail_back),
         TEST(what_is_no_block_is_not_resized),
         TEST(without_memory_there_is_no_block_and_nothing_is_lost),

@@ -12,7 +12,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -257,17 +256,6 @@ struct run {
     size_t refused, failures;
     size_t mapped, metadata, address_space;
 };
-
-static size_t address_space(void)
-{
-    size_t kib = 0;
-    FILE *file = fopen("/proc/self/status", "r");
-    require(file != NULL);
-    while (fscanf(file, "VmSize: %zu", &kib) != 1)
-        require(fscanf(file, "%*[^\n]\n") == 0);
-    fclose(file);
-    return kib * KiB;
-}
 
 static bool is_nothing_in_use(struct stats *stats)
 {

@@ -1,6 +1,8 @@
 /* Spans: every block of every class, and every offset that is none. */
 #include "support.h"
 
+#include "guard.h"
+#include "options.h"
 #include "span.h"
 
 enum { BLOCKS_MOST = 2048 };
@@ -270,6 +272,72 @@ static void without_memory_there_is_no_span_and_nothing_is_lost(void **state)
     destroy(create(10));
 }
 
+/* ---- The hardened mode ----------------------------------------------------------------------- */
+
+static int harden(void **state)
+{
+    (void)state;
+    options.harden = HARDEN_ON;
+    return 0;
+}
+
+static int harden_no_more(void **state)
+{
+    (void)state;
+    options.harden = HARDEN_OFF;
+    return 0;
+}
+
+static struct span *create_guarded(void)
+{
+    bool zero;
+    struct span *record = NULL;
+    struct span *span = span_create(owner, sizeclass_of(100 * KiB), &record, &zero);
+    assert_non_null(span);
+    assert_int_equal(span->guard, span->pages);
+    return span;
+}
+
+/* To outgrow the classes it wants the pages behind its guard. They are another's, or the kernel
+ * refuses one call after the other: it has its guard, and nothing else, until it has them all. */
+static void hardened_a_guard_stands_until_its_block_has_the_pages_behind(void **state)
+{
+    (void)state;
+    if (!guard_is_possible()) {
+        print_message("not tested: no guards where an OS page is so large\n");
+        skip();
+    }
+    const size_t wanted = LARGE_MAX / PAGE_SIZE + 10;
+    struct span *span = create_guarded(), *behind = create_guarded();
+    char *base = span->base, *guard = base + span->pages * PAGE_SIZE;
+    struct chunk *chunk = span->chunk;
+    size_t first = chunk_page(base), refusals = 0;
+    assert_ptr_equal(behind->chunk, chunk);
+    assert_in_range(behind->base - base, 1, wanted * PAGE_SIZE - 1);
+    size_t free_bytes = chunk_totals().free_bytes;
+    assert_false(span_dissolve(span, wanted));
+    assert_false(is_accessible(guard));
+    assert_int_equal(chunk_totals().free_bytes, free_bytes);
+    span_destroy(behind, false, NULL);
+    guard_release();
+    free_bytes = chunk_totals().free_bytes;
+    for (bool done = false; !done; refusals += !done) {
+        refuse(KIND(OS_CALL_COMMIT), refusals + 1, SIZE_MAX);
+        done = span_dissolve(span, wanted);
+        refuse_none();
+        require(done == (refused_count() == 0));
+        require(done == is_accessible(guard));
+        require(pagemap_class(base) == (done ? CLASS_LARGE : sizeclass_of(100 * KiB)));
+        size_t taken = done ? (wanted - sizeclasses[sizeclass_of(100 * KiB)].pages) * PAGE_SIZE : 0;
+        require(chunk_totals().free_bytes == free_bytes - taken);
+    }
+    assert_in_range(refusals, 1, 10);
+    assert_int_equal(chunk_large_pages(chunk, first), wanted);
+    memset(base, 1, wanted * PAGE_SIZE);
+    pagemap_set(base, 1, CLASS_NONE);
+    chunk_shorten_large(chunk, first, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -282,6 +350,8 @@ int main(void)
         cmocka_unit_test(holes_count_as_given_back_as_far_as_they_were_resident),
         cmocka_unit_test(each_error_has_words_of_its_own),
         cmocka_unit_test(without_memory_there_is_no_span_and_nothing_is_lost),
+        cmocka_unit_test_setup_teardown(
+            hardened_a_guard_stands_until_its_block_has_the_pages_behind, harden, harden_no_more),
     };
     return cmocka_run_group_tests_name("span", tests, start, NULL);
 }

@@ -103,6 +103,17 @@ size_t resident_in(const void *start, size_t size)
     return resident * page;
 }
 
+size_t address_space(void)
+{
+    size_t kib = 0;
+    FILE *file = fopen("/proc/self/status", "r");
+    require(file != NULL);
+    while (fscanf(file, "VmSize: %zu", &kib) != 1)
+        require(fscanf(file, "%*[^\n]\n") == 0);
+    fclose(file);
+    return kib * KiB;
+}
+
 double seconds_now(void)
 {
     struct timespec now;

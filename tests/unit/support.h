@@ -1,5 +1,5 @@
 /* support.h: what the unit tests share: the prefixed API, requirements that hold in any thread,
- * random numbers, patterns, a look at residency, and the kernel's refusals.
+ * random numbers, patterns, looks at residency and addresses, and the kernel's refusals.
  *
  * The tests run on libc's malloc; the library under test is linked in as ebb_malloc and so on.
  */
@@ -69,6 +69,9 @@ bool reads_zero(const void *start, size_t size);
 
 /* Bytes of [start, start + size) that are resident; start at an OS page. */
 size_t resident_in(const void *start, size_t size);
+
+/* Bytes of addresses that the process has mapped. */
+size_t address_space(void);
 
 double seconds_now(void);
 
