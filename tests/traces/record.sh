@@ -7,6 +7,7 @@
 ebb=$EBB_CMD
 calls=$EBB_BUILDDIR/tests/traces/calls
 operators=$EBB_BUILDDIR/tests/traces/operators
+places=$EBB_BUILDDIR/tests/traces/places
 unset EBB_LIBRARY LD_PRELOAD
 
 # counts FILE: "malloc N, calloc N, realloc N, aligned N, free N" as numbers alone.
@@ -146,6 +147,11 @@ holds_up_nobody() {
         expect_run 0 "$ebb" trace "$scratch/t"
         case $out in *'no end mark'*) fail "_exit in a handler left no end mark" ;; esac
     done
+}
+
+waits_for_nobody_who_holds_a_lock() {
+    expect_run 0 timeout -s KILL 20 "$ebb" record -o "$scratch/t" --malloc system "$places" locale 500
+    expect_run 0 "$ebb" trace "$scratch/t"
 }
 
 ends_at_a_limit() {
