@@ -50,6 +50,23 @@ static uint64_t now_us(clockid_t clock)
     return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
+/* ---- Locks ----------------------------------------------------------------------------------- */
+
+/* A fork holds those of the file, the list and the shared stream, while the program's own handlers
+ * of pthread_atfork run, in the child as well: what these do goes on under them. */
+
+static void lock(pthread_mutex_t *mutex)
+{
+    if (!recorder_self.is_forking)
+        pthread_mutex_lock(mutex);
+}
+
+static void unlock(pthread_mutex_t *mutex)
+{
+    if (!recorder_self.is_forking)
+        pthread_mutex_unlock(mutex);
+}
+
 /* ---- Quiet ----------------------------------------------------------------------------------- */
 
 /* The C library's sigset_t is wider than the kernel's, and its functions leave the signals out that
@@ -106,12 +123,12 @@ static void swallow(int number, signals pending_before)
 
 static void lock_file(void)
 {
-    for (unsigned i = 0; i < LOOKS_BEFORE_SLEEP; i++) {
+    for (unsigned i = 0; i < LOOKS_BEFORE_SLEEP && !recorder_self.is_forking; i++) {
         if (pthread_mutex_trylock(&file_mutex) == 0)
             return;
         lock_pause();
     }
-    pthread_mutex_lock(&file_mutex);
+    lock(&file_mutex);
 }
 
 static bool is_ours(int candidate)
@@ -292,7 +309,7 @@ static void save(struct stream *stream)
         return;
     lock_file();
     write_chunks(stream->bytes, (size_t)(end - stream->bytes));
-    pthread_mutex_unlock(&file_mutex);
+    unlock(&file_mutex);
 }
 
 static void save_and_empty(struct stream *stream)
@@ -429,7 +446,7 @@ struct stream *stream_join(void)
 {
     struct stream *stream = NULL;
     struct quiet before = be_quiet();
-    pthread_mutex_lock(&list_mutex);
+    lock(&list_mutex);
     if (last_number < stream_first + TRACE_THREADS_MOST - 1) {
         stream = take_free();
         if (stream == NULL)
@@ -439,7 +456,7 @@ struct stream *stream_join(void)
         advance_tick();
         reset(stream, ++last_number);
     }
-    pthread_mutex_unlock(&list_mutex);
+    unlock(&list_mutex);
     be_as_before(before);
     return stream;
 }
@@ -449,9 +466,9 @@ void stream_leave(struct stream *stream)
     quietly(stream, save_and_empty);
     advance_tick();
     struct quiet before = be_quiet();
-    pthread_mutex_lock(&list_mutex);
+    lock(&list_mutex);
     add_free(stream);
-    pthread_mutex_unlock(&list_mutex);
+    unlock(&list_mutex);
     be_as_before(before);
 }
 
@@ -460,7 +477,7 @@ static struct quiet before_shared; /* under its mutex */
 struct stream *stream_lock_shared(void)
 {
     struct quiet before = be_quiet();
-    pthread_mutex_lock(&shared.mutex);
+    lock(&shared.mutex);
     before_shared = before;
     return &shared;
 }
@@ -468,7 +485,7 @@ struct stream *stream_lock_shared(void)
 void stream_unlock_shared(void)
 {
     struct quiet before = before_shared;
-    pthread_mutex_unlock(&shared.mutex);
+    unlock(&shared.mutex);
     be_as_before(before);
 }
 
@@ -487,8 +504,8 @@ void streams_end(void)
     atomic_compare_exchange_strong(&stream_state, &expected, STREAMS_ENDING);
     end_noting();
     atomic_thread_fence(memory_order_seq_cst);
-    pthread_mutex_lock(&shared.mutex);
-    pthread_mutex_lock(&list_mutex);
+    lock(&shared.mutex);
+    lock(&list_mutex);
     save(&shared);
     for (struct stream *stream = streams; stream != NULL; stream = stream->next) {
         pthread_mutex_lock(&stream->mutex);
@@ -496,14 +513,14 @@ void streams_end(void)
             save(stream);
         pthread_mutex_unlock(&stream->mutex);
     }
-    pthread_mutex_lock(&file_mutex);
+    lock(&file_mutex);
     const struct trace_chunk end_mark = {TRACE_CHUNK_MAGIC, TRACE_THREAD_END, 0,
                                          trace_sum(TRACE_THREAD_END, NULL, 0)};
     write_chunks(&end_mark, sizeof end_mark);
     atomic_store_explicit(&stream_state, STREAMS_OFF, memory_order_relaxed);
-    pthread_mutex_unlock(&file_mutex);
-    pthread_mutex_unlock(&list_mutex);
-    pthread_mutex_unlock(&shared.mutex);
+    unlock(&file_mutex);
+    unlock(&list_mutex);
+    unlock(&shared.mutex);
     be_as_before(before);
 }
 
@@ -517,21 +534,25 @@ static void name_file(bool is_first)
         text_format(path, sizeof path, "%s.%d", base_path, (int)home);
 }
 
+static struct quiet before_the_fork;
+
 static void before_fork(void)
 {
     struct quiet before = be_quiet();
-    pthread_mutex_lock(&shared.mutex);
-    pthread_mutex_lock(&list_mutex);
-    pthread_mutex_lock(&file_mutex);
-    before_shared = before;
+    lock(&shared.mutex);
+    lock(&list_mutex);
+    lock(&file_mutex);
+    before_the_fork = before;
+    recorder_self.is_forking = true;
 }
 
 static void after_fork(void)
 {
-    struct quiet before = before_shared;
-    pthread_mutex_unlock(&file_mutex);
-    pthread_mutex_unlock(&list_mutex);
-    pthread_mutex_unlock(&shared.mutex);
+    struct quiet before = before_the_fork;
+    recorder_self.is_forking = false;
+    unlock(&file_mutex);
+    unlock(&list_mutex);
+    unlock(&shared.mutex);
     be_as_before(before);
 }
 
@@ -561,7 +582,8 @@ static void in_child(void)
         recorder_self.begun_in = recorder_self.stream;
     }
     recorder_self.stream = &stream_none;
-    be_as_before(before_shared);
+    recorder_self.is_forking = false;
+    be_as_before(before_the_fork);
 }
 
 int streams_start(void)
@@ -570,7 +592,7 @@ int streams_start(void)
         return STREAMS_NOT_READY;
     struct quiet before = be_quiet();
     recorder_self.is_inside = true; /* pthread_atfork may allocate */
-    pthread_mutex_lock(&list_mutex);
+    lock(&list_mutex);
     const char *file = getenv("EBB_RECORD_FILE"), *first = getenv("EBB_RECORD_PROCESS");
     bool is_wanted = file != NULL && *file == '/' && strlen(file) < sizeof base_path;
     bool is_first = atomic_load_explicit(&stream_state, memory_order_relaxed) == STREAMS_NOT_READY;
@@ -588,7 +610,7 @@ int streams_start(void)
     if (is_first)
         atomic_store_explicit(&stream_state, is_wanted ? STREAMS_ON : STREAMS_OFF,
                               memory_order_release);
-    pthread_mutex_unlock(&list_mutex);
+    unlock(&list_mutex);
     recorder_self.is_inside = false;
     be_as_before(before);
     return atomic_load_explicit(&stream_state, memory_order_acquire);
