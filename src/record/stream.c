@@ -25,7 +25,6 @@ static char path[4032];      /* of this one's */
 static int descriptor = -1;  /* under file_mutex, as all of the file */
 static dev_t file_device;
 static ino_t file_node;
-static bool file_is_begun;
 static pthread_mutex_t file_mutex = PTHREAD_MUTEX_INITIALIZER;
 
 static pthread_mutex_t list_mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -187,12 +186,9 @@ static bool write_header(void)
     return write_all(&start, start.header.size);
 }
 
-/* The first chunk of a process begins its file; one that an earlier program of the same process
- * wrote, or an earlier process of that number, is gone then. */
 static bool begin_file(void)
 {
     struct stat status;
-    file_is_begun = true;
     descriptor = open_high(O_CREAT | O_TRUNC);
     if (descriptor < 0 || fstat(descriptor, &status) != 0)
         return false;
@@ -231,10 +227,9 @@ static bool is_ours_to_write(void)
 static bool write_to_file(const void *chunks, size_t length)
 {
     int before = descriptor;
-    bool done = file_is_begun || begin_file();
-    if (done && !is_ours(descriptor))
-        done = is_ours(descriptor = open_high(0));
-    done = done && write_all(chunks, length);
+    if (!is_ours(descriptor))
+        descriptor = open_high(0);
+    bool done = is_ours(descriptor) && write_all(chunks, length);
     if (descriptor != before && getpid() != home) { /* the parent does not have it */
         close(descriptor);
         descriptor = before;
@@ -248,6 +243,15 @@ static void end_noting(void)
     atomic_fetch_or(&stream_tick, STREAM_ENDED);
 }
 
+/* The signals that a failed write raised are not for the program. */
+static void give_up(signals pending_before)
+{
+    text_warn("record: %s: cannot be written any more; the trace ends here", path);
+    end_noting();
+    swallow(SIGXFSZ, pending_before);
+    swallow(SIGPIPE, pending_before);
+}
+
 /* Chunks. Quiet, under file_mutex. When they cannot be written, nothing more is: the file ends
  * here.
  */
@@ -258,12 +262,20 @@ static void write_chunks(const void *chunks, size_t length)
         return;
     signals pending = pending_signals();
     if (!write_to_file(chunks, length)) {
-        text_warn("record: %s: cannot be written any more; the trace ends here", path);
         atomic_store_explicit(&stream_state, STREAMS_OFF, memory_order_relaxed);
-        end_noting();
-        swallow(SIGXFSZ, pending);
-        swallow(SIGPIPE, pending);
+        give_up(pending);
     }
+}
+
+/* At once: a server may soon give up its rights or its root. What an earlier program of the same
+ * process wrote, or an earlier process of that number, is gone then. Quiet. Returns the state. */
+static int begin(void)
+{
+    signals pending = pending_signals();
+    if (begin_file())
+        return STREAMS_ON;
+    give_up(pending);
+    return STREAMS_OFF;
 }
 
 /* ---- The chunks of a stream ------------------------------------------------------------------ */
@@ -568,7 +580,6 @@ static void in_child(void)
     if (descriptor >= 0 && is_ours(descriptor))
         close(descriptor);
     descriptor = -1;
-    file_is_begun = false;
     name_file(false);
     stream_first = ++last_number;
     free_streams = NULL;
@@ -583,6 +594,8 @@ static void in_child(void)
     }
     recorder_self.stream = &stream_none;
     recorder_self.is_forking = false;
+    bool is_on = atomic_load_explicit(&stream_state, memory_order_relaxed) == STREAMS_ON;
+    atomic_store_explicit(&stream_state, is_on ? begin() : STREAMS_OFF, memory_order_relaxed);
     be_as_before(before_the_fork);
 }
 
@@ -608,7 +621,7 @@ int streams_start(void)
     }
     /* Release: all of the above is there for who sees it. */
     if (is_first)
-        atomic_store_explicit(&stream_state, is_wanted ? STREAMS_ON : STREAMS_OFF,
+        atomic_store_explicit(&stream_state, is_wanted ? begin() : STREAMS_OFF,
                               memory_order_release);
     unlock(&list_mutex);
     recorder_self.is_inside = false;

@@ -6,7 +6,8 @@
  *           nothing is left for dlerror to tell
  *   fork    in handlers of pthread_atfork that were there before the recorder's own, and in the
  *           child
- *   root    in another root folder, which is empty; for root alone. And then kill itself
+ *   root    once, and then in another root folder, which is empty; for root alone. And then kill
+ *           itself
  */
 #include <dlfcn.h>
 #include <locale.h>
@@ -46,6 +47,7 @@ static int work_after_setlocale(void)
 
 static int work_elsewhere(const char *root)
 {
+    free(malloc(1));
     if (chroot(root) != 0 || chdir("/") != 0)
         return 1;
     work();

@@ -159,6 +159,24 @@ waits_for_nobody_who_holds_a_lock() {
     grows_by "$(ls "$scratch"/none.*)" "$(ls "$scratch"/t.*)" "200000 0 0 0 200000"
 }
 
+keeps_its_file_in_another_root() {
+    [ "$(id -u)" = 0 ] || { echo "not root: no other root" && return; }
+    mkdir -p "$scratch/empty"
+    rm -f "$scratch"/t*
+    expect_run 137 "$ebb" record -o "$scratch/t" --malloc system "$places" root 300000 "$scratch/empty"
+    expect_run 0 "$ebb" trace "$scratch/t"
+    local operations
+    operations=$(sed -n 's/^\([0-9,]*\) operations of .*/\1/p' "$scratch/out" | tr -d ,)
+    [ "$operations" -gt 400000 ] || fail "only $operations of 600,000 operations are there"
+}
+
+has_a_file_from_the_start() {
+    expect_run 137 "$ebb" record -o "$scratch/t" --malloc system "$calls" 10 k
+    expect_run 0 "$ebb" trace "$scratch/t"
+    expect "trace" "$out" '*no end mark*'
+    expect_run 0 "$ebb" replay --verify "$scratch/t"
+}
+
 ends_at_a_limit() {
     expect_run 0 "$ebb" record -o "$scratch/t" "$calls" 20000 l
     expect "the recorder's line" "$err" "*: $scratch/t: cannot be written any more; the trace ends here"
