@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "ebb.h"
@@ -46,9 +47,15 @@ static bool read_arguments(int argc, char **argv, struct request *request)
     return request->file != NULL && next < argc;
 }
 
-/* The file's absolute path, of a file that can be written and is empty now. */
+/* The file's absolute path, of a file that can be written and is empty now. A pipe would end with
+ * the first of its writers, and hold up the others. */
 static bool prepare_file(const char *file, char path[PATH_MAX])
 {
+    struct stat status;
+    if (stat(file, &status) == 0 && S_ISFIFO(status.st_mode)) {
+        complain("record: %s: a pipe; the trace takes a file", file);
+        return false;
+    }
     int descriptor = open(file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (descriptor < 0 || realpath(file, path) == NULL) {
         complain("record: %s: %s", file, strerror(errno));

@@ -287,6 +287,9 @@ refuses_what_it_does_not_know() {
     expect_complaint "ebb: record: $scratch/no/t: No such file or directory"
     expect_run 125 "$ebb" record -o "$scratch/t" --malloc "$scratch/none.so" true
     expect_complaint "ebb: $scratch/none.so: No such file or directory; a malloc is*"
+    mkfifo "$scratch/pipe"
+    expect_run 125 timeout -s KILL 20 "$ebb" record -o "$scratch/pipe" true
+    expect_complaint "ebb: record: $scratch/pipe: a pipe; the trace takes a file"
     expect_run 127 "$ebb" record -o "$scratch/t" no-such-command-here
     expect_run 3 "$ebb" record -o "$scratch/t" -- sh -c 'exit 3'
     expect_run 2 "$ebb" trace
