@@ -271,11 +271,13 @@ static void write_chunks(const void *chunks, size_t length)
  * process wrote, or an earlier process of that number, is gone then. Quiet. Returns the state. */
 static int begin(void)
 {
+    int saved_errno = errno;
     signals pending = pending_signals();
-    if (begin_file())
-        return STREAMS_ON;
-    give_up(pending);
-    return STREAMS_OFF;
+    bool is_begun = begin_file();
+    if (!is_begun)
+        give_up(pending);
+    errno = saved_errno;
+    return is_begun ? STREAMS_ON : STREAMS_OFF;
 }
 
 /* ---- The chunks of a stream ------------------------------------------------------------------ */

@@ -5,11 +5,12 @@
  *   locale  for the first time in setlocale, whose lock the C library's messages are under. And
  *           nothing is left for dlerror to tell
  *   fork    in handlers of pthread_atfork that were there before the recorder's own, and in the
- *           child
+ *           child; errno is as it was after the fork
  *   root    once, and then in another root folder, which is empty; for root alone. And then kill
  *           itself
  */
 #include <dlfcn.h>
+#include <errno.h>
 #include <locale.h>
 #include <pthread.h>
 #include <signal.h>
@@ -31,7 +32,10 @@ static int work_around_fork(void)
     int status = 1;
     pthread_atfork(work, work, work);
     work(); /* the recorder's are there now */
+    errno = 0;
     pid_t child = fork();
+    if (errno != 0)
+        _exit(1);
     if (child == 0)
         work();
     return child != 0 && (waitpid(child, &status, 0) != child || status != 0);
