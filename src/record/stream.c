@@ -244,9 +244,9 @@ static void end_noting(void)
 }
 
 /* The signals that a failed write raised are not for the program. */
-static void give_up(signals pending_before)
+static void give_up(const char *what_is_lost, signals pending_before)
 {
-    text_warn("record: %s: cannot be written any more; the trace ends here", path);
+    text_warn("record: %s: cannot be written%s", path, what_is_lost);
     end_noting();
     swallow(SIGXFSZ, pending_before);
     swallow(SIGPIPE, pending_before);
@@ -263,7 +263,7 @@ static void write_chunks(const void *chunks, size_t length)
     signals pending = pending_signals();
     if (!write_to_file(chunks, length)) {
         atomic_store_explicit(&stream_state, STREAMS_OFF, memory_order_relaxed);
-        give_up(pending);
+        give_up(" any more; the trace ends here", pending);
     }
 }
 
@@ -275,7 +275,7 @@ static int begin(void)
     signals pending = pending_signals();
     bool is_begun = begin_file();
     if (!is_begun)
-        give_up(pending);
+        give_up("; this process leaves no trace", pending);
     errno = saved_errno;
     return is_begun ? STREAMS_ON : STREAMS_OFF;
 }

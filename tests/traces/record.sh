@@ -173,6 +173,9 @@ keeps_its_file_in_another_root() {
 }
 
 has_a_file_from_the_start() {
+    EBB_RECORD_FILE=$scratch/no/t LD_PRELOAD=$EBB_BUILDDIR/src/record/.libs/libebbrecord.so \
+        expect_run 0 "$calls" 10
+    expect_complaint "*record: $scratch/no/t.[0-9]*: cannot be written; this process leaves no trace"
     expect_run 137 "$ebb" record -o "$scratch/t" --malloc system "$calls" 10 k
     expect_run 0 "$ebb" trace "$scratch/t"
     expect "trace" "$out" '*no end mark*'
