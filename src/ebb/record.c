@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "ebb.h"
@@ -46,9 +47,15 @@ static bool read_arguments(int argc, char **argv, struct request *request)
     return request->file != NULL && next < argc;
 }
 
-/* The file's absolute path, of a file that can be written and is empty now. */
+/* The file's absolute path, of a file that can be written and is empty now. A pipe would end with
+ * the first of its writers, and hold up the others. */
 static bool prepare_file(const char *file, char path[PATH_MAX])
 {
+    struct stat status;
+    if (stat(file, &status) == 0 && S_ISFIFO(status.st_mode)) {
+        complain("record: %s: a pipe; the trace takes a file", file);
+        return false;
+    }
     int descriptor = open(file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (descriptor < 0 || realpath(file, path) == NULL) {
         complain("record: %s: %s", file, strerror(errno));
@@ -89,7 +96,8 @@ const struct command record_command = {
     "FILE, some 2 bytes each, for ebb replay and ebb trace. COMMAND's own process\n"
     "writes FILE, each process that it starts writes FILE.PID; a process that\n"
     "executes another program begins its file again. FILE is whole when the process\n"
-    "has ended by exit; of one that was killed, the last second may be missing.\n"
+    "has ended by exit; of one that was killed, what each thread did last is missing:\n"
+    "up to a second of its work.\n"
     "\n"
     "  -o FILE       the trace; what is in it already is lost\n"
     "  --malloc LIB  what COMMAND runs on: ebbmalloc (the default), system (the C\n"

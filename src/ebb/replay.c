@@ -111,6 +111,10 @@ static bool read_arguments(int argc, char **argv, struct request *request)
         complain("replay: no file given; try ebb replay FILE");
         return false;
     }
+    if (request->verify && request->page != NULL) {
+        complain("replay: --verify takes no time, and has nothing for a page: leave out -o");
+        return false;
+    }
     return true;
 }
 
@@ -481,7 +485,8 @@ const struct command replay_command = {
     "                of a library to preload. Several take turns\n"
     "  -n N          so many rounds of them (default 3); figures are medians. Without\n"
     "                --vs there is one\n"
-    "  -o PAGE.html  write a page with charts of memory over time as well\n"
+    "  -o PAGE.html  write a page with charts of memory over time as well; not with\n"
+    "                --verify\n"
     "\n"
     "The exit status is 1 when the file is damaged, or a byte was not what it should\n"
     "be.\n"

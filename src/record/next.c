@@ -36,7 +36,10 @@ cold void next_find(void)
     next.free_sized = (__typeof__(next.free_sized))dlsym(RTLD_NEXT, "free_sized");
     next.free_aligned_sized =
         (__typeof__(next.free_aligned_sized))dlsym(RTLD_NEXT, "free_aligned_sized");
-    dlerror(); /* the program is not to find it */
+#ifndef __GLIBC__
+    dlerror(); /* The program is not to find it. In glibc what is found next clears it, and dlerror
+                  takes the lock of setlocale, which may be what asks for the first block. */
+#endif
     next.calloc = (__typeof__(next.calloc))dlsym(RTLD_NEXT, "calloc");
     next.realloc = (__typeof__(next.realloc))dlsym(RTLD_NEXT, "realloc");
     next.reallocarray = (__typeof__(next.reallocarray))dlsym(RTLD_NEXT, "reallocarray");

@@ -25,7 +25,6 @@ static char path[4032];      /* of this one's */
 static int descriptor = -1;  /* under file_mutex, as all of the file */
 static dev_t file_device;
 static ino_t file_node;
-static bool file_is_begun;
 static pthread_mutex_t file_mutex = PTHREAD_MUTEX_INITIALIZER;
 
 static pthread_mutex_t list_mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -48,6 +47,23 @@ static uint64_t now_us(clockid_t clock)
     struct timespec now = {0, 0};
     clock_gettime(clock, &now);
     return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+/* ---- Locks ----------------------------------------------------------------------------------- */
+
+/* A fork holds those of the file, the list and the shared stream, while the program's own handlers
+ * of pthread_atfork run, in the child as well: what these do goes on under them. */
+
+static void lock(pthread_mutex_t *mutex)
+{
+    if (!recorder_self.is_forking)
+        pthread_mutex_lock(mutex);
+}
+
+static void unlock(pthread_mutex_t *mutex)
+{
+    if (!recorder_self.is_forking)
+        pthread_mutex_unlock(mutex);
 }
 
 /* ---- Quiet ----------------------------------------------------------------------------------- */
@@ -106,12 +122,12 @@ static void swallow(int number, signals pending_before)
 
 static void lock_file(void)
 {
-    for (unsigned i = 0; i < LOOKS_BEFORE_SLEEP; i++) {
+    for (unsigned i = 0; i < LOOKS_BEFORE_SLEEP && !recorder_self.is_forking; i++) {
         if (pthread_mutex_trylock(&file_mutex) == 0)
             return;
         lock_pause();
     }
-    pthread_mutex_lock(&file_mutex);
+    lock(&file_mutex);
 }
 
 static bool is_ours(int candidate)
@@ -170,12 +186,9 @@ static bool write_header(void)
     return write_all(&start, start.header.size);
 }
 
-/* The first chunk of a process begins its file; one that an earlier program of the same process
- * wrote, or an earlier process of that number, is gone then. */
 static bool begin_file(void)
 {
     struct stat status;
-    file_is_begun = true;
     descriptor = open_high(O_CREAT | O_TRUNC);
     if (descriptor < 0 || fstat(descriptor, &status) != 0)
         return false;
@@ -214,10 +227,9 @@ static bool is_ours_to_write(void)
 static bool write_to_file(const void *chunks, size_t length)
 {
     int before = descriptor;
-    bool done = file_is_begun || begin_file();
-    if (done && !is_ours(descriptor))
-        done = is_ours(descriptor = open_high(0));
-    done = done && write_all(chunks, length);
+    if (!is_ours(descriptor))
+        descriptor = open_high(0);
+    bool done = is_ours(descriptor) && write_all(chunks, length);
     if (descriptor != before && getpid() != home) { /* the parent does not have it */
         close(descriptor);
         descriptor = before;
@@ -231,6 +243,15 @@ static void end_noting(void)
     atomic_fetch_or(&stream_tick, STREAM_ENDED);
 }
 
+/* The signals that a failed write raised are not for the program. */
+static void give_up(const char *what_is_lost, signals pending_before)
+{
+    text_warn("record: %s: cannot be written%s", path, what_is_lost);
+    end_noting();
+    swallow(SIGXFSZ, pending_before);
+    swallow(SIGPIPE, pending_before);
+}
+
 /* Chunks. Quiet, under file_mutex. When they cannot be written, nothing more is: the file ends
  * here.
  */
@@ -241,12 +262,22 @@ static void write_chunks(const void *chunks, size_t length)
         return;
     signals pending = pending_signals();
     if (!write_to_file(chunks, length)) {
-        text_warn("record: %s: cannot be written any more; the trace ends here", path);
         atomic_store_explicit(&stream_state, STREAMS_OFF, memory_order_relaxed);
-        end_noting();
-        swallow(SIGXFSZ, pending);
-        swallow(SIGPIPE, pending);
+        give_up(" any more; the trace ends here", pending);
     }
+}
+
+/* At once: a server may soon give up its rights or its root. What an earlier program of the same
+ * process wrote, or an earlier process of that number, is gone then. Quiet. Returns the state. */
+static int begin(void)
+{
+    int saved_errno = errno;
+    signals pending = pending_signals();
+    bool is_begun = begin_file();
+    if (!is_begun)
+        give_up("; this process leaves no trace", pending);
+    errno = saved_errno;
+    return is_begun ? STREAMS_ON : STREAMS_OFF;
 }
 
 /* ---- The chunks of a stream ------------------------------------------------------------------ */
@@ -292,7 +323,7 @@ static void save(struct stream *stream)
         return;
     lock_file();
     write_chunks(stream->bytes, (size_t)(end - stream->bytes));
-    pthread_mutex_unlock(&file_mutex);
+    unlock(&file_mutex);
 }
 
 static void save_and_empty(struct stream *stream)
@@ -429,7 +460,7 @@ struct stream *stream_join(void)
 {
     struct stream *stream = NULL;
     struct quiet before = be_quiet();
-    pthread_mutex_lock(&list_mutex);
+    lock(&list_mutex);
     if (last_number < stream_first + TRACE_THREADS_MOST - 1) {
         stream = take_free();
         if (stream == NULL)
@@ -439,7 +470,7 @@ struct stream *stream_join(void)
         advance_tick();
         reset(stream, ++last_number);
     }
-    pthread_mutex_unlock(&list_mutex);
+    unlock(&list_mutex);
     be_as_before(before);
     return stream;
 }
@@ -449,9 +480,9 @@ void stream_leave(struct stream *stream)
     quietly(stream, save_and_empty);
     advance_tick();
     struct quiet before = be_quiet();
-    pthread_mutex_lock(&list_mutex);
+    lock(&list_mutex);
     add_free(stream);
-    pthread_mutex_unlock(&list_mutex);
+    unlock(&list_mutex);
     be_as_before(before);
 }
 
@@ -460,7 +491,7 @@ static struct quiet before_shared; /* under its mutex */
 struct stream *stream_lock_shared(void)
 {
     struct quiet before = be_quiet();
-    pthread_mutex_lock(&shared.mutex);
+    lock(&shared.mutex);
     before_shared = before;
     return &shared;
 }
@@ -468,7 +499,7 @@ struct stream *stream_lock_shared(void)
 void stream_unlock_shared(void)
 {
     struct quiet before = before_shared;
-    pthread_mutex_unlock(&shared.mutex);
+    unlock(&shared.mutex);
     be_as_before(before);
 }
 
@@ -487,8 +518,8 @@ void streams_end(void)
     atomic_compare_exchange_strong(&stream_state, &expected, STREAMS_ENDING);
     end_noting();
     atomic_thread_fence(memory_order_seq_cst);
-    pthread_mutex_lock(&shared.mutex);
-    pthread_mutex_lock(&list_mutex);
+    lock(&shared.mutex);
+    lock(&list_mutex);
     save(&shared);
     for (struct stream *stream = streams; stream != NULL; stream = stream->next) {
         pthread_mutex_lock(&stream->mutex);
@@ -496,14 +527,14 @@ void streams_end(void)
             save(stream);
         pthread_mutex_unlock(&stream->mutex);
     }
-    pthread_mutex_lock(&file_mutex);
+    lock(&file_mutex);
     const struct trace_chunk end_mark = {TRACE_CHUNK_MAGIC, TRACE_THREAD_END, 0,
                                          trace_sum(TRACE_THREAD_END, NULL, 0)};
     write_chunks(&end_mark, sizeof end_mark);
     atomic_store_explicit(&stream_state, STREAMS_OFF, memory_order_relaxed);
-    pthread_mutex_unlock(&file_mutex);
-    pthread_mutex_unlock(&list_mutex);
-    pthread_mutex_unlock(&shared.mutex);
+    unlock(&file_mutex);
+    unlock(&list_mutex);
+    unlock(&shared.mutex);
     be_as_before(before);
 }
 
@@ -517,21 +548,25 @@ static void name_file(bool is_first)
         text_format(path, sizeof path, "%s.%d", base_path, (int)home);
 }
 
+static struct quiet before_the_fork;
+
 static void before_fork(void)
 {
     struct quiet before = be_quiet();
-    pthread_mutex_lock(&shared.mutex);
-    pthread_mutex_lock(&list_mutex);
-    pthread_mutex_lock(&file_mutex);
-    before_shared = before;
+    lock(&shared.mutex);
+    lock(&list_mutex);
+    lock(&file_mutex);
+    before_the_fork = before;
+    recorder_self.is_forking = true;
 }
 
 static void after_fork(void)
 {
-    struct quiet before = before_shared;
-    pthread_mutex_unlock(&file_mutex);
-    pthread_mutex_unlock(&list_mutex);
-    pthread_mutex_unlock(&shared.mutex);
+    struct quiet before = before_the_fork;
+    recorder_self.is_forking = false;
+    unlock(&file_mutex);
+    unlock(&list_mutex);
+    unlock(&shared.mutex);
     be_as_before(before);
 }
 
@@ -547,7 +582,6 @@ static void in_child(void)
     if (descriptor >= 0 && is_ours(descriptor))
         close(descriptor);
     descriptor = -1;
-    file_is_begun = false;
     name_file(false);
     stream_first = ++last_number;
     free_streams = NULL;
@@ -561,7 +595,10 @@ static void in_child(void)
         recorder_self.begun_in = recorder_self.stream;
     }
     recorder_self.stream = &stream_none;
-    be_as_before(before_shared);
+    recorder_self.is_forking = false;
+    bool is_on = atomic_load_explicit(&stream_state, memory_order_relaxed) == STREAMS_ON;
+    atomic_store_explicit(&stream_state, is_on ? begin() : STREAMS_OFF, memory_order_relaxed);
+    be_as_before(before_the_fork);
 }
 
 int streams_start(void)
@@ -570,7 +607,7 @@ int streams_start(void)
         return STREAMS_NOT_READY;
     struct quiet before = be_quiet();
     recorder_self.is_inside = true; /* pthread_atfork may allocate */
-    pthread_mutex_lock(&list_mutex);
+    lock(&list_mutex);
     const char *file = getenv("EBB_RECORD_FILE"), *first = getenv("EBB_RECORD_PROCESS");
     bool is_wanted = file != NULL && *file == '/' && strlen(file) < sizeof base_path;
     bool is_first = atomic_load_explicit(&stream_state, memory_order_relaxed) == STREAMS_NOT_READY;
@@ -586,9 +623,9 @@ int streams_start(void)
     }
     /* Release: all of the above is there for who sees it. */
     if (is_first)
-        atomic_store_explicit(&stream_state, is_wanted ? STREAMS_ON : STREAMS_OFF,
+        atomic_store_explicit(&stream_state, is_wanted ? begin() : STREAMS_OFF,
                               memory_order_release);
-    pthread_mutex_unlock(&list_mutex);
+    unlock(&list_mutex);
     recorder_self.is_inside = false;
     be_as_before(before);
     return atomic_load_explicit(&stream_state, memory_order_acquire);

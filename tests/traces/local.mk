@@ -1,6 +1,6 @@
 # tests/traces: recording programs, reading what was recorded, replaying it.
 
-traces_programs = tests/traces/calls tests/traces/operators tests/traces/shape
+traces_programs = tests/traces/calls tests/traces/operators tests/traces/places tests/traces/shape
 check_PROGRAMS += $(traces_programs)
 
 tests_traces_calls_SOURCES = tests/traces/calls.c
@@ -9,6 +9,10 @@ tests_traces_calls_LDADD = -lpthread
 
 tests_traces_operators_SOURCES = tests/traces/operators.cc
 tests_traces_operators_CXXFLAGS = $(AM_CXXFLAGS) -O0 -fno-builtin -fsized-deallocation
+
+tests_traces_places_SOURCES = tests/traces/places.c
+tests_traces_places_CFLAGS = $(AM_CFLAGS) -fno-builtin -pthread
+tests_traces_places_LDADD = -lpthread -ldl
 
 tests_traces_shape_SOURCES = tests/traces/shape.c
 tests_traces_shape_CFLAGS = $(AM_CFLAGS) -fno-builtin -pthread

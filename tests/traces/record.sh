@@ -7,6 +7,7 @@
 ebb=$EBB_CMD
 calls=$EBB_BUILDDIR/tests/traces/calls
 operators=$EBB_BUILDDIR/tests/traces/operators
+places=$EBB_BUILDDIR/tests/traces/places
 unset EBB_LIBRARY LD_PRELOAD
 
 # counts FILE: "malloc N, calloc N, realloc N, aligned N, free N" as numbers alone.
@@ -148,6 +149,39 @@ holds_up_nobody() {
     done
 }
 
+waits_for_nobody_who_holds_a_lock() {
+    expect_run 0 timeout -s KILL 20 "$ebb" record -o "$scratch/t" --malloc system "$places" locale 500
+    expect_run 0 "$ebb" trace "$scratch/t"
+    rm -f "$scratch"/t* "$scratch"/none*
+    "$ebb" record -o "$scratch/none" --malloc system "$places" fork 0
+    # Descriptors as high as the recorder would like them are not there.
+    (ulimit -n 300 && expect_run 0 timeout -s KILL 20 \
+        "$ebb" record -o "$scratch/t" --malloc system "$places" fork 200000) || fail "places fork"
+    grows_by "$scratch/none" "$scratch/t" "600000 0 0 0 600000"
+    grows_by "$(ls "$scratch"/none.*)" "$(ls "$scratch"/t.*)" "200000 0 0 0 200000"
+}
+
+keeps_its_file_in_another_root() {
+    [ "$(id -u)" = 0 ] || { echo "not root: no other root" && return; }
+    mkdir -p "$scratch/empty"
+    rm -f "$scratch"/t*
+    expect_run 137 "$ebb" record -o "$scratch/t" --malloc system "$places" root 300000 "$scratch/empty"
+    expect_run 0 "$ebb" trace "$scratch/t"
+    local operations
+    operations=$(sed -n 's/^\([0-9,]*\) operations of .*/\1/p' "$scratch/out" | tr -d ,)
+    [ "$operations" -gt 400000 ] || fail "only $operations of 600,000 operations are there"
+}
+
+has_a_file_from_the_start() {
+    EBB_RECORD_FILE=$scratch/no/t LD_PRELOAD=$EBB_BUILDDIR/src/record/.libs/libebbrecord.so \
+        expect_run 0 "$calls" 10
+    expect_complaint "*record: $scratch/no/t.[0-9]*: cannot be written; this process leaves no trace"
+    expect_run 137 "$ebb" record -o "$scratch/t" --malloc system "$calls" 10 k
+    expect_run 0 "$ebb" trace "$scratch/t"
+    expect "trace" "$out" '*no end mark*'
+    expect_run 0 "$ebb" replay --verify "$scratch/t"
+}
+
 ends_at_a_limit() {
     expect_run 0 "$ebb" record -o "$scratch/t" "$calls" 20000 l
     expect "the recorder's line" "$err" "*: $scratch/t: cannot be written any more; the trace ends here"
@@ -258,6 +292,9 @@ refuses_what_it_does_not_know() {
     expect_complaint "ebb: record: $scratch/no/t: No such file or directory"
     expect_run 125 "$ebb" record -o "$scratch/t" --malloc "$scratch/none.so" true
     expect_complaint "ebb: $scratch/none.so: No such file or directory; a malloc is*"
+    mkfifo "$scratch/pipe"
+    expect_run 125 timeout -s KILL 20 "$ebb" record -o "$scratch/pipe" true
+    expect_complaint "ebb: record: $scratch/pipe: a pipe; the trace takes a file"
     expect_run 127 "$ebb" record -o "$scratch/t" no-such-command-here
     expect_run 3 "$ebb" record -o "$scratch/t" -- sh -c 'exit 3'
     expect_run 2 "$ebb" trace

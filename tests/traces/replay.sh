@@ -107,6 +107,8 @@ refuses_what_it_does_not_know() {
     expect_complaint 'ebb: replay: --vs: its value is missing'
     expect_run 2 "$ebb" replay "$threads" "$threads"
     expect_run 2 "$ebb" replay --play none
+    expect_run 2 "$ebb" replay --verify -o "$scratch/no.html" "$threads"
+    expect_complaint 'ebb: replay: --verify takes no time, *'
 }
 
 for test in $(compgen -A function | grep _); do

@@ -1,0 +1,71 @@
+/* A program that calls malloc where the recorder may not wait for anything: `places WHERE N`, with
+ * N calls of malloc and as many of free in each place.
+ *
+ * WHERE:
+ *   locale  for the first time in setlocale, whose lock the C library's messages are under. And
+ *           nothing is left for dlerror to tell
+ *   fork    in handlers of pthread_atfork that were there before the recorder's own, and in the
+ *           child; errno is as it was after the fork
+ *   root    once, and then in another root folder, which is empty; for root alone. And then kill
+ *           itself
+ */
+#include <dlfcn.h>
+#include <errno.h>
+#include <locale.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static long times;
+
+static void work(void)
+{
+    for (long i = 0; i < times; i++)
+        free(malloc(1 + (size_t)i % 5000));
+}
+
+static int work_around_fork(void)
+{
+    int status = 1;
+    pthread_atfork(work, work, work);
+    work(); /* the recorder's are there now */
+    errno = 0;
+    pid_t child = fork();
+    if (errno != 0)
+        _exit(1);
+    if (child == 0)
+        work();
+    return child != 0 && (waitpid(child, &status, 0) != child || status != 0);
+}
+
+static int work_after_setlocale(void)
+{
+    for (int i = 0; i < 4; i++)
+        setlocale(LC_ALL, i % 2 == 0 ? "xx_XX.UTF-8" : "xx_YY.UTF-8");
+    work();
+    return dlerror() != NULL;
+}
+
+static int work_elsewhere(const char *root)
+{
+    free(malloc(1));
+    if (chroot(root) != 0 || chdir("/") != 0)
+        return 1;
+    work();
+    return kill(getpid(), SIGKILL);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 3)
+        return 2;
+    times = strtol(argv[2], NULL, 10);
+    if (strcmp(argv[1], "locale") == 0)
+        return work_after_setlocale();
+    if (strcmp(argv[1], "fork") == 0)
+        return work_around_fork();
+    return argc > 3 ? work_elsewhere(argv[3]) : 2;
+}
