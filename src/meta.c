@@ -43,7 +43,7 @@ static size_t bytes_of(const struct rest *rest)
 /* Under the lock. Nothing when there is no memory. */
 static struct rest map_region(size_t size)
 {
-    char *start = os_map(size);
+    char *start = os_map_apart(size);
     if (start == NULL)
         return (struct rest){NULL, NULL};
     os_use_huge_pages(start, size, false); /* most of it is never touched */

@@ -75,6 +75,35 @@ static void *map_aligned(size_t size, size_t alignment, int protection)
     return aligned;
 }
 
+/* A random place between those where programs, their heaps and their mappings lie; what is mapped
+ * there stands side by side. It is a hint: where the kernel cannot follow it, it chooses. */
+#define APART_LOWEST ((uint64_t)1 << 45)
+#define APART_PLACES ((uint64_t)1 << 28)
+#define APART_STEP ((uint64_t)1 << 16) /* bytes; the largest OS page */
+
+static void *map_apart(size_t size, int protection)
+{
+    static _Atomic uint64_t next;
+    uint64_t none = 0, random[2] = {0, 0};
+    if (atomic_load_explicit(&next, memory_order_relaxed) == 0) {
+        os_get_random(random);
+        uint64_t first = APART_LOWEST + random[0] % APART_PLACES * APART_STEP;
+        atomic_compare_exchange_strong(&next, &none, first);
+    }
+    size = round_up(size, os_page_size);
+    return map((void *)atomic_fetch_add(&next, round_up(size, APART_STEP)), size, protection);
+}
+
+void *os_map_apart(size_t size)
+{
+    return map_apart(size, PROT_READ | PROT_WRITE);
+}
+
+void *os_reserve_apart(size_t size)
+{
+    return map_apart(size, PROT_NONE);
+}
+
 void *os_map(size_t size)
 {
     return map(NULL, round_up(size, os_page_size), PROT_READ | PROT_WRITE);

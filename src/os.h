@@ -18,11 +18,16 @@ void os_init(void);
 /* Zeroed, readable and writable memory; size is rounded up to whole OS pages. NULL when refused. */
 void *os_map(size_t size);
 
+/* The same for the library's own records, out of the way of blocks: the addresses of a huge one
+ * that was given back may be anybody's next, and a program may still write there. */
+void *os_map_apart(size_t size);
+
 /* The same at a multiple of alignment, a power of two not under the OS page. */
 void *os_map_aligned(size_t size, size_t alignment);
 
-/* Address space alone, aligned: not accessible until os_commit, and not charged for. */
+/* Address space alone, aligned or apart: not accessible until os_commit, and not charged for. */
 void *os_reserve_aligned(size_t size, size_t alignment);
+void *os_reserve_apart(size_t size);
 
 /* Makes reserved memory readable and writable. False when the kernel refuses (ENOMEM: its limit on
  * committed memory or on mappings). */

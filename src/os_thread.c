@@ -51,7 +51,7 @@ static bool make_area(struct os_thread *thread, const void *variable)
 {
     thread->local = local_size(variable);
     size_t size = THREAD_GUARD + THREAD_STACK + 2 * thread->local;
-    char *area = os_reserve_aligned(size, os_page_size);
+    char *area = os_reserve_apart(size);
     if (area == NULL)
         return false;
     if (!os_commit(area + THREAD_GUARD, size - THREAD_GUARD)) {

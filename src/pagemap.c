@@ -41,7 +41,7 @@ static bool make_leaf(size_t top)
 {
     if (pagemap_leaf_at(top) != &pagemap_none)
         return true;
-    void *leaf = os_map(sizeof(struct pagemap_leaf));
+    void *leaf = os_map_apart(sizeof(struct pagemap_leaf));
     if (leaf == NULL)
         return false;
     atomic_fetch_add_explicit(&pagemap_books.leaf_bytes, sizeof(struct pagemap_leaf),

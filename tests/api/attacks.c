@@ -24,6 +24,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -448,6 +449,56 @@ static void hidden_address_into_a_free_block(size_t size)
     go_on(size);
 }
 
+enum { NEWCOMERS = 24 };
+static pthread_barrier_t turn;
+
+/* Has had nothing until the blocks are gone. */
+static void *begin_late(void *argument)
+{
+    void *mine[64];
+    pthread_barrier_wait(&turn);
+    for (size_t i = 0; i < 64; i++)
+        mine[i] = malloc(16 + 40 * i);
+    pthread_barrier_wait(&turn);
+    pthread_barrier_wait(&turn);
+    for (size_t i = 0; i < 64; i++)
+        free(mine[i]);
+    return argument;
+}
+
+/* Where nothing is now, the kernel says so. */
+static void write_all_over(char *block, size_t size)
+{
+    static char junk[4096];
+    memset(junk, 'A', sizeof junk);
+    for (size_t at = 0; at < size; at += sizeof junk) {
+        struct iovec from = {junk, sizeof junk}, to = {block + at, sizeof junk};
+        process_vm_writev(getpid(), &from, 1, &to, 1, 0);
+    }
+}
+
+/* The kernel has their addresses; threads that begin then need memory of all kinds. */
+static void all_of_blocks_given_back(size_t size)
+{
+    pthread_t threads[NEWCOMERS];
+    pthread_barrier_init(&turn, NULL, NEWCOMERS + 1);
+    for (int i = 0; i < NEWCOMERS; i++)
+        if (pthread_create(&threads[i], NULL, begin_late, NULL) != 0)
+            _exit(ABSENT);
+    get_many(size);
+    for (size_t i = 0; i < how_many(size); i++)
+        free(blocks[i]);
+    malloc_trim(0);
+    pthread_barrier_wait(&turn);
+    pthread_barrier_wait(&turn);
+    for (size_t i = 0; i < how_many(size); i++)
+        write_all_over(blocks[i], size);
+    pthread_barrier_wait(&turn);
+    for (int i = 0; i < NEWCOMERS; i++)
+        pthread_join(threads[i], NULL);
+    go_on(size);
+}
+
 /* ---- Sizes ----------------------------------------------------------------------------------- */
 
 static void *find_operator(const char *name)
@@ -668,6 +719,12 @@ static const struct attack {
      SOUND,
      SOUND,
      {SMALL}},
+    {"after-gone",
+     "the same, that the kernel has back, while threads begin",
+     all_of_blocks_given_back,
+     SOUND,
+     SOUND,
+     {8 << 20, 40 << 20}},
     {"delete-less", "delete with a smaller size", delete_of_a_smaller_size, ANY, STOPPED, {SMALL}},
     {"delete-more", "delete with a larger size", delete_of_a_larger_size, ANY, STOPPED, {SMALL}},
     {"delete-aligned",
