@@ -54,4 +54,10 @@ const char *say_bytes(char *buffer, size_t capacity, uint64_t bytes);
 const char *say_count(char *buffer, size_t capacity, uint64_t count);
 const char *say_time(char *buffer, size_t capacity, uint64_t us);
 
+/* The end of a noun behind a count. */
+static inline const char *plural(uint64_t count)
+{
+    return count == 1 ? "" : "s";
+}
+
 #endif

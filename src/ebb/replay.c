@@ -284,8 +284,8 @@ static void print_results(const struct contestant *contestants, size_t count,
         fill_cells(row, &contestants[i], script);
         print_row(row);
     }
-    printf("\n%llu operations of %u threads; live at most %s.\n",
-           (unsigned long long)script->operations, script->threads,
+    printf("\n%llu operations of %u thread%s; live at most %s.\n",
+           (unsigned long long)script->operations, script->threads, plural(script->threads),
            say_bytes(live, sizeof live, script->most_live));
     if (rounds > 1)
         printf("Medians of %u rounds in turns. ", rounds);
@@ -455,8 +455,8 @@ static int replay(int argc, char **argv)
                         : run_all(contestants, count, &request, script);
     if (request.verify) {
         if (done)
-            printf("%llu operations of %u threads: every byte was what it should be\n",
-                   (unsigned long long)head->operations, head->threads);
+            printf("%llu operations of %u thread%s: every byte was what it should be\n",
+                   (unsigned long long)head->operations, head->threads, plural(head->threads));
         return done ? EXIT_DONE : EXIT_FAILED;
     }
     print_results(contestants, count, head, is_here ? 1 : request.rounds);

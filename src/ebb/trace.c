@@ -185,16 +185,20 @@ static void show_head(struct output *output, const struct trace_file *file,
     snprintf(text, sizeof text, "%s (process %u)", trace_command(file, command, sizeof command),
              file->header.process);
     line(output, text);
-    snprintf(text, sizeof text, "%s operations of %llu threads in %s; %.2f bytes each here",
+    snprintf(text, sizeof text, "%s operations of %llu thread%s in %s; %.2f bytes each here",
              count_cell(a, file->operations), (unsigned long long)summary->threads,
-             say_time(b, sizeof b, file->time_us),
+             plural(summary->threads), say_time(b, sizeof b, file->time_us),
              file->operations == 0 ? 0 : (double)file->whole_bytes / (double)file->operations);
     line(output, text);
     if (!file->is_whole) {
         snprintf(text, sizeof text,
-                 "The file has no end mark: it is cut at byte %zu, or the process was killed.\n"
-                 "%s operations that refer to what is lost are left out.",
-                 file->whole_bytes, count_cell(a, file->left_out));
+                 "The file has no end mark: it is cut at byte %zu, or the process was killed.",
+                 file->whole_bytes);
+        line(output, text);
+    }
+    if (file->left_out != 0) {
+        snprintf(text, sizeof text, "%s operations that refer to what is lost are left out.",
+                 count_cell(a, file->left_out));
         line(output, text);
     }
     snprintf(
