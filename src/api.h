@@ -68,24 +68,14 @@ static always_inline void api_free(void *pointer)
     api_free_as(pointer, "free");
 }
 
-/* free of a block that the caller says has so many bytes; the page map is asked all the same. */
-static always_inline void api_free_unsure(void *pointer, size_t size, const char *call)
+/* free of a block that the caller says has so many bytes. Only the hardened mode holds him to it:
+ * the page map is asked all the same, which costs no time, and knows what is no block. */
+static always_inline void api_free_sized(void *pointer, size_t size, const char *call)
 {
     unsigned code;
     if (unlikely(!pagemap_find(pointer, &code)) ||
         unlikely(!cache_push(&arena_self->cache, code, pointer)))
         api_free_sized_slow(pointer, size, call);
-}
-
-/* free of a block that is in the class of size for certain: no look into the page map. A wrong
- * size is seen when the block goes back to its span. */
-static always_inline void api_free_sized(void *pointer, size_t size)
-{
-    struct cache *cache = &arena_self->cache;
-    if (unlikely(pointer == NULL || size - 1 >= SMALL_MAX))
-        api_free_unsure(pointer, size, "delete");
-    else if (unlikely(!cache_push(cache, cache->codes[(size - 1) >> 4], pointer)))
-        api_free_sized_slow(pointer, size, "delete");
 }
 
 #endif

@@ -232,7 +232,7 @@ EXPORT void _ZdaPv(void *pointer)
 EXPORT hot void _ZdlPvm(void *pointer, size_t size)
 {
     if (likely(may_use_size))
-        api_free_sized(pointer, size);
+        api_free_sized(pointer, size, "delete");
     else
         _ZdlPv(pointer);
 }
@@ -240,7 +240,7 @@ EXPORT hot void _ZdlPvm(void *pointer, size_t size)
 EXPORT void _ZdaPvm(void *pointer, size_t size)
 {
     if (likely(may_use_array_size))
-        api_free_sized(pointer, size);
+        api_free_sized(pointer, size, "delete");
     else
         _ZdaPv(pointer);
 }
@@ -272,7 +272,7 @@ EXPORT void _ZdaPvSt11align_val_t(void *pointer, size_t alignment)
 EXPORT void _ZdlPvmSt11align_val_t(void *pointer, size_t size, size_t alignment)
 {
     if (aligned_are_ours())
-        api_free_unsure(pointer, size, "delete");
+        api_free_sized(pointer, size, "delete");
     else
         _ZdlPvSt11align_val_t(pointer, alignment);
 }
@@ -281,7 +281,7 @@ EXPORT void _ZdaPvmSt11align_val_t(void *pointer, size_t size, size_t alignment)
 {
     if (_ZdaPvSt11align_val_t == our_aligned_delete_array &&
         _ZnamSt11align_val_t == our_aligned_new_array && aligned_are_ours())
-        api_free_unsure(pointer, size, "delete");
+        api_free_sized(pointer, size, "delete");
     else
         _ZdaPvSt11align_val_t(pointer, alignment);
 }

@@ -299,16 +299,15 @@ EXPORT hot void API(free)(void *pointer)
     api_free(pointer);
 }
 
-/* The page map is asked all the same: realloc may have left a block in a larger class. */
 EXPORT void API(free_sized)(void *pointer, size_t size)
 {
-    api_free_unsure(pointer, size, "free_sized");
+    api_free_sized(pointer, size, "free_sized");
 }
 
 EXPORT void API(free_aligned_sized)(void *pointer, size_t alignment, size_t size)
 {
     (void)alignment;
-    api_free_unsure(pointer, size, "free_aligned_sized");
+    api_free_sized(pointer, size, "free_aligned_sized");
 }
 
 /* ---- calloc ---------------------------------------------------------------------------------- */
