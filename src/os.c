@@ -75,23 +75,29 @@ static void *map_aligned(size_t size, size_t alignment, int protection)
     return aligned;
 }
 
-/* A random place between those where programs, their heaps and their mappings lie; what is mapped
- * there stands side by side. It is a hint: where the kernel cannot follow it, it chooses. */
+/* 16 TiB between those where programs, their heaps and their mappings lie, the latter from above or
+ * (the legacy layout) from below. It is a hint: where the kernel cannot follow it, it chooses. */
+#ifdef __x86_64__
+#define APART_LOWEST ((uint64_t)1 << 46)
+#else
 #define APART_LOWEST ((uint64_t)1 << 45)
-#define APART_PLACES ((uint64_t)1 << 28)
-#define APART_STEP ((uint64_t)1 << 16) /* bytes; the largest OS page */
+#endif
+#define APART_SIZE ((uint64_t)1 << 44)
+#define APART_STEP ((uint64_t)1 << 16) /* the largest OS page */
 
+/* Side by side, from a random place on. */
 static void *map_apart(size_t size, int protection)
 {
-    static _Atomic uint64_t next;
+    static _Atomic uint64_t next; /* a multiple of the step, and one; 0: not chosen yet */
     uint64_t none = 0, random[2] = {0, 0};
     if (atomic_load_explicit(&next, memory_order_relaxed) == 0) {
         os_get_random(random);
-        uint64_t first = APART_LOWEST + random[0] % APART_PLACES * APART_STEP;
-        atomic_compare_exchange_strong(&next, &none, first);
+        atomic_compare_exchange_strong(&next, &none,
+                                       random[0] % APART_SIZE / APART_STEP * APART_STEP + 1);
     }
     size = round_up(size, os_page_size);
-    return map((void *)atomic_fetch_add(&next, round_up(size, APART_STEP)), size, protection);
+    uint64_t place = (atomic_fetch_add(&next, round_up(size, APART_STEP)) - 1) % APART_SIZE;
+    return map((void *)(APART_LOWEST + place), size, protection);
 }
 
 void *os_map_apart(size_t size)

@@ -98,7 +98,7 @@ static size_t detail_size(size_t arenas)
 struct stats_detail *stats_new_detail(void)
 {
     size_t room = arenas_count() + MORE_ARENAS; /* and the commons */
-    struct stats_detail *detail = os_map(detail_size(room));
+    struct stats_detail *detail = os_map_apart(detail_size(room));
     if (detail != NULL)
         detail->room = room;
     return detail;

@@ -408,7 +408,7 @@ void free_aligned_sized(void *pointer, size_t alignment, size_t size);
 
 EXPORT void free_sized(void *pointer, size_t size)
 {
-    if (next.free_sized == NULL || next_is_early(pointer)) {
+    if (!next_is_ready() || next.free_sized == NULL || next_is_early(pointer)) {
         free(pointer);
         return;
     }
@@ -419,7 +419,7 @@ EXPORT void free_sized(void *pointer, size_t size)
 
 EXPORT void free_aligned_sized(void *pointer, size_t alignment, size_t size)
 {
-    if (next.free_aligned_sized == NULL || next_is_early(pointer)) {
+    if (!next_is_ready() || next.free_aligned_sized == NULL || next_is_early(pointer)) {
         free(pointer);
         return;
     }
@@ -561,6 +561,7 @@ EXPORT void *pvalloc(size_t size)
  * where there is none at all, nobody calls these. */
 static __attribute__((noinline)) void *find_operator(void *_Atomic *place, const char *name)
 {
+    bool entered = enter(); /* what this asks for is not the program's doing */
     void *found = dlsym(RTLD_NEXT, name);
     static const char *const runtimes[] = {"libstdc++.so.6", "libc++.so.1"};
     for (size_t i = 0; i < sizeof runtimes / sizeof *runtimes && found == NULL; i++) {
@@ -572,6 +573,8 @@ static __attribute__((noinline)) void *find_operator(void *_Atomic *place, const
         text_warn("record: %s: no C++ runtime to pass it on to", name);
         abort();
     }
+    if (entered)
+        leave();
     /* Release: pairs with the acquire in known_operator; for what dlsym may have loaded. */
     atomic_store_explicit(place, found, memory_order_release);
     return found;
@@ -591,9 +594,9 @@ static always_inline void *next_operator(void *_Atomic *place, const char *name)
 
 #define NEXT(name) ((__typeof__(&name))next_operator(&name##_next, #name))
 
-static inline void leave_if(const bool *is_inside)
+static inline void leave_if(const bool *throws)
 {
-    if (*is_inside)
+    if (*throws)
         leave();
 }
 

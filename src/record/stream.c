@@ -49,20 +49,28 @@ static uint64_t now_us(clockid_t clock)
     return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
+/* What is in the streams is this process's: also in a child of vfork, which is another process, but
+ * whose operations are the parent's, in its memory. */
+static bool is_ours_to_write(void)
+{
+    return is_at_home != NULL ? *is_at_home : getpid() == home;
+}
+
 /* ---- Locks ----------------------------------------------------------------------------------- */
 
-/* A fork holds those of the file, the list and the shared stream, while the program's own handlers
- * of pthread_atfork run, in the child as well: what these do goes on under them. */
+/* A fork takes none of them: handlers of pthread_atfork that the program has may wait for another
+ * thread, which waits for one of these. So in the child, until all are new, anybody may hold them
+ * who is not there; and nobody else runs. */
 
 static void lock(pthread_mutex_t *mutex)
 {
-    if (!recorder_self.is_forking)
+    if (is_ours_to_write())
         pthread_mutex_lock(mutex);
 }
 
 static void unlock(pthread_mutex_t *mutex)
 {
-    if (!recorder_self.is_forking)
+    if (is_ours_to_write())
         pthread_mutex_unlock(mutex);
 }
 
@@ -122,7 +130,7 @@ static void swallow(int number, signals pending_before)
 
 static void lock_file(void)
 {
-    for (unsigned i = 0; i < LOOKS_BEFORE_SLEEP && !recorder_self.is_forking; i++) {
+    for (unsigned i = 0; i < LOOKS_BEFORE_SLEEP && is_ours_to_write(); i++) {
         if (pthread_mutex_trylock(&file_mutex) == 0)
             return;
         lock_pause();
@@ -215,13 +223,6 @@ static void come_home(void)
     home = getpid();
     if (is_at_home != NULL)
         *is_at_home = true;
-}
-
-/* What is in the streams is this process's: also in a child of vfork, which is another process, but
- * whose operations are the parent's, in its memory. */
-static bool is_ours_to_write(void)
-{
-    return is_at_home != NULL ? *is_at_home : getpid() == home;
 }
 
 static bool write_to_file(const void *chunks, size_t length)
@@ -361,12 +362,12 @@ static void quietly(struct stream *stream, void (*what)(struct stream *))
     int saved_errno = errno;
     struct quiet before = be_quiet();
     if (!is_shared)
-        pthread_mutex_lock(&stream->mutex);
+        lock(&stream->mutex);
     /* Relaxed: who ends the process says so before it takes the mutex. */
     if (atomic_load_explicit(&stream_state, memory_order_relaxed) == STREAMS_ON)
         what(stream);
     if (!is_shared)
-        pthread_mutex_unlock(&stream->mutex);
+        unlock(&stream->mutex);
     be_as_before(before);
     errno = saved_errno;
 }
@@ -548,32 +549,11 @@ static void name_file(bool is_first)
         text_format(path, sizeof path, "%s.%d", base_path, (int)home);
 }
 
-static struct quiet before_the_fork;
-
-static void before_fork(void)
-{
-    struct quiet before = be_quiet();
-    lock(&shared.mutex);
-    lock(&list_mutex);
-    lock(&file_mutex);
-    before_the_fork = before;
-    recorder_self.is_forking = true;
-}
-
-static void after_fork(void)
-{
-    struct quiet before = before_the_fork;
-    recorder_self.is_forking = false;
-    unlock(&file_mutex);
-    unlock(&list_mutex);
-    unlock(&shared.mutex);
-    be_as_before(before);
-}
-
 /* What the parent has not saved yet is the parent's. Its blocks are not followed here: every
  * stream begins again, under a number that is not the parent's. */
 static void in_child(void)
 {
+    struct quiet before = be_quiet();
     pthread_mutex_init(&file_mutex, NULL);
     pthread_mutex_init(&list_mutex, NULL);
     pthread_mutex_init(&shared.mutex, NULL);
@@ -595,10 +575,9 @@ static void in_child(void)
         recorder_self.begun_in = recorder_self.stream;
     }
     recorder_self.stream = &stream_none;
-    recorder_self.is_forking = false;
     bool is_on = atomic_load_explicit(&stream_state, memory_order_relaxed) == STREAMS_ON;
     atomic_store_explicit(&stream_state, is_on ? begin() : STREAMS_OFF, memory_order_relaxed);
-    be_as_before(before_the_fork);
+    be_as_before(before);
 }
 
 int streams_start(void)
@@ -607,7 +586,7 @@ int streams_start(void)
         return STREAMS_NOT_READY;
     struct quiet before = be_quiet();
     recorder_self.is_inside = true; /* pthread_atfork may allocate */
-    lock(&list_mutex);
+    pthread_mutex_lock(&list_mutex);
     const char *file = getenv("EBB_RECORD_FILE"), *first = getenv("EBB_RECORD_PROCESS");
     bool is_wanted = file != NULL && *file == '/' && strlen(file) < sizeof base_path;
     bool is_first = atomic_load_explicit(&stream_state, memory_order_relaxed) == STREAMS_NOT_READY;
@@ -619,13 +598,13 @@ int streams_start(void)
         name_file(first != NULL && strtol(first, NULL, 10) == home);
         pthread_mutex_init(&shared.mutex, NULL);
         reset(&shared, stream_first);
-        pthread_atfork(before_fork, after_fork, in_child);
+        pthread_atfork(NULL, NULL, in_child);
     }
     /* Release: all of the above is there for who sees it. */
     if (is_first)
         atomic_store_explicit(&stream_state, is_wanted ? begin() : STREAMS_OFF,
                               memory_order_release);
-    unlock(&list_mutex);
+    pthread_mutex_unlock(&list_mutex);
     recorder_self.is_inside = false;
     be_as_before(before);
     return atomic_load_explicit(&stream_state, memory_order_acquire);

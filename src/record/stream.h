@@ -69,7 +69,6 @@ struct recorder {
     bool has_ended;                /* notes in the shared stream */
     bool is_inside;                /* without a stream of its own: in an operation … */
     const struct stream *begun_in; /* … that a handler's fork found in this stream; or NULL */
-    bool is_forking;               /* holds the locks of all that is shared */
 };
 extern hidden __thread struct recorder recorder_self __attribute__((tls_model("initial-exec")));
 

@@ -159,6 +159,18 @@ waits_for_nobody_who_holds_a_lock() {
         "$ebb" record -o "$scratch/t" --malloc system "$places" fork 200000) || fail "places fork"
     grows_by "$scratch/none" "$scratch/t" "600000 0 0 0 600000"
     grows_by "$(ls "$scratch"/none.*)" "$(ls "$scratch"/t.*)" "200000 0 0 0 200000"
+    rm -f "$scratch"/t*
+    expect_run 0 timeout -s KILL 30 "$ebb" record -o "$scratch/t" --malloc system "$places" lock 1000
+    expect_run 0 "$ebb" trace "$scratch/t"
+    rm -f "$scratch"/t*
+}
+
+leaves_out_what_it_asks_for_itself() {
+    local status=0
+    "$ebb" record -o "$scratch/none" --malloc system "$places" plugin 0 || status=$?
+    [ $status != 77 ] || { echo "no C++ runtime: no plugin" && return; }
+    expect_run 0 "$ebb" record -o "$scratch/t" --malloc system "$places" plugin 3
+    grows_by "$scratch/none" "$scratch/t" "3 0 0 0 3"
 }
 
 keeps_its_file_in_another_root() {
