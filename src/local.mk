@@ -102,6 +102,7 @@ src_ebb_ebb_SOURCES = \
 	src/ebb/play.c src/ebb/play.h \
 	src/ebb/record.c \
 	src/ebb/replay.c \
+	src/ebb/residency.c src/ebb/residency.h \
 	src/ebb/run.c \
 	src/ebb/script.c src/ebb/script.h \
 	src/ebb/stat.c \

@@ -4,7 +4,7 @@
  * HOW: a letter for each thing to do beside it:
  *   f  in a child made by fork, which leaves by _exit
  *   c  all of it; then close all descriptors, open a file called "bystander" many times, and again
- *   h  in each of 16 children that a signal's handler makes by fork, mostly in the middle of one
+ *   h  in each of 16 children that a signal's handler makes by fork, mostly in the middle of a call
  *   k  and then kill itself
  *   e  and return from main while 64 threads pass blocks to each other
  *   g  and return from main while 64 threads end, one after the other
