@@ -85,16 +85,24 @@ static void *map_aligned(size_t size, size_t alignment, int protection)
 #define APART_SIZE ((uint64_t)1 << 44)
 #define APART_STEP ((uint64_t)1 << 16) /* the largest OS page */
 
+/* Clear in the first place: the first 2 GiB have no multiple of 4 GiB among them, which an arena
+ * must not straddle (arenas.c). */
+#define APART_UPPER_HALF ((uint64_t)1 << 31)
+
+static uint64_t random_place(void)
+{
+    uint64_t random[2] = {0, 0};
+    os_get_random(random);
+    return random[0] % APART_SIZE & ~(APART_STEP - 1) & ~APART_UPPER_HALF;
+}
+
 /* Side by side, from a random place on. */
 static void *map_apart(size_t size, int protection)
 {
     static _Atomic uint64_t next; /* a multiple of the step, and one; 0: not chosen yet */
-    uint64_t none = 0, random[2] = {0, 0};
-    if (atomic_load_explicit(&next, memory_order_relaxed) == 0) {
-        os_get_random(random);
-        atomic_compare_exchange_strong(&next, &none,
-                                       random[0] % APART_SIZE / APART_STEP * APART_STEP + 1);
-    }
+    uint64_t none = 0;
+    if (atomic_load_explicit(&next, memory_order_relaxed) == 0)
+        atomic_compare_exchange_strong(&next, &none, random_place() + 1);
     size = round_up(size, os_page_size);
     uint64_t place = (atomic_fetch_add(&next, round_up(size, APART_STEP)) - 1) % APART_SIZE;
     return map((void *)(APART_LOWEST + place), size, protection);
