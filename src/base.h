@@ -30,6 +30,10 @@
 #endif
 #endif
 
+/* A macro's number as text, for the assembler. */
+#define TEXT_OF(number) #number
+#define TEXT(number) TEXT_OF(number)
+
 #define KiB ((size_t)1024)
 #define MiB (1024 * KiB)
 

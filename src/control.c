@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "api.h"
+#include "older.h"
 #include "purger.h"
 #include "report.h"
 #include "stats.h"

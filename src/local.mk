@@ -24,6 +24,7 @@ ebb_sources = \
 	src/malloc.c src/api.h \
 	src/meta.c src/meta.h \
 	src/namespaces.c \
+	src/older.h \
 	src/options.c src/options.h \
 	src/os.c src/os.h \
 	src/os_thread.c src/os_thread.h \

@@ -21,10 +21,9 @@
 
 #include "base.h"
 #include "lock.h"
+#include "older.h"
 
-/* glibc's word for "there is no other thread"; where libc has none, no process is lone. */
-extern char __libc_single_threaded __attribute__((weak));
-
+/* Where libc does not say whether there are other threads, no process is lone. */
 static inline bool lone_process(void)
 {
     return &__libc_single_threaded != NULL && __libc_single_threaded;

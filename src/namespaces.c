@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "api.h"
+#include "older.h"
 #include "purger.h"
 
 static void end_purger(void)

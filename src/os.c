@@ -17,6 +17,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "older.h"
+
 size_t os_page_size = 4096;
 
 #ifdef EBB_PREFIXED
@@ -139,10 +141,6 @@ bool os_commit(void *start, size_t size)
 }
 
 /* madvise(2), since Linux 6.13: pages are marked, and no mapping is cut. */
-#ifndef MADV_GUARD_INSTALL
-#define MADV_GUARD_INSTALL 102
-#define MADV_GUARD_REMOVE 103
-#endif
 static _Atomic bool has_marked, has_protected; /* what was forbidden that way, once */
 
 bool os_forbids_lightly(void)
@@ -207,10 +205,6 @@ bool os_move(void *start, size_t size, void *target, size_t target_size)
     return !REFUSED(OS_CALL_REMAP) &&
            mremap(start, size, target_size, MREMAP_MAYMOVE | MREMAP_FIXED, target) != MAP_FAILED;
 }
-
-#ifndef MREMAP_DONTUNMAP
-#define MREMAP_DONTUNMAP 4
-#endif
 
 void *os_move_out(void *start, size_t size)
 {

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
-#include <linux/close_range.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -13,6 +12,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "older.h"
 #include "os.h"
 
 /* The area of a thread, from low to high: guard, stack, what lies below and above the thread
@@ -39,10 +39,22 @@ static size_t distance(const void *variable, const void *pointer)
                               : (size_t)((const char *)variable - (const char *)pointer);
 }
 
+/* gcc before 11 has the builtin, but not for x86-64, where the pointer points at itself. */
+static const void *thread_pointer(void)
+{
+#ifdef __x86_64__
+    const void *pointer;
+    __asm__("mov %%fs:0, %0" : "=r"(pointer));
+    return pointer;
+#else
+    return __builtin_thread_pointer();
+#endif
+}
+
 /* How far from the thread pointer they are at most, and what follows the farthest. */
 static size_t local_size(const void *variable)
 {
-    const void *pointer = __builtin_thread_pointer();
+    const void *pointer = thread_pointer();
     size_t farthest = max_size(distance(&errno, pointer), distance(variable, pointer));
     return round_up(farthest + THREAD_LOCAL, THREAD_LOCAL);
 }
@@ -208,14 +220,65 @@ static bool start_libc_thread(struct os_thread *thread)
     return pthread_create(&id, NULL, libc_thread_main, thread) == 0 && pthread_detach(id) == 0;
 }
 
+/* clone(2), for a thread: libc's refuses to make one (musl's since 1.2.5). It begins by calling
+ * stack[0] with stack[1], and ends when that returns. The new thread's id for the one who calls, or
+ * an error below 0. */
+long os_thread_clone(unsigned long flags, void **stack, _Atomic int *id, _Atomic uint32_t *running,
+                     void *local) __attribute__((visibility("hidden")));
+
+__asm__(".pushsection .text\n"
+        ".hidden os_thread_clone\n"
+        ".globl os_thread_clone\n"
+        ".type os_thread_clone, %function\n"
+        ".balign 16\n"
+        "os_thread_clone:\n"
+        ".cfi_startproc\n"
+#if defined(__x86_64__)
+        "mov %rcx, %r10\n"
+        "mov $" TEXT(SYS_clone) ", %eax\n"
+        "syscall\n"
+        "test %rax, %rax\n"
+        "jz 1f\n"
+        "ret\n"
+        "1: .cfi_undefined %rip\n" /* nobody called it */
+        "xor %ebp, %ebp\n"
+        "pop %rax\n"
+        "pop %rdi\n"
+        "call *%rax\n"
+        "mov %eax, %edi\n"
+        "mov $" TEXT(SYS_exit) ", %eax\n"
+        "syscall\n"
+        "hlt\n"
+#elif defined(__aarch64__)
+        "mov x5, x3\n" /* these two in another order */
+        "mov x3, x4\n"
+        "mov x4, x5\n"
+        "mov x8, #" TEXT(SYS_clone) "\n"
+        "svc #0\n"
+        "cbz x0, 1f\n"
+        "ret\n"
+        "1: .cfi_undefined x30\n"
+        "mov x29, #0\n"
+        "ldp x1, x0, [sp], #16\n"
+        "blr x1\n"
+        "mov x8, #" TEXT(SYS_exit) "\n"
+        "svc #0\n"
+        "brk #0\n"
+#endif
+        ".cfi_endproc\n"
+        ".size os_thread_clone, . - os_thread_clone\n"
+        ".popsection\n");
+
 static bool start_unknown_thread(struct os_thread *thread)
 {
-    char *stack = (char *)thread->area + THREAD_GUARD + THREAD_STACK;
-    int id = clone(thread_main, stack,
-                   CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
-                       CLONE_SYSVSEM | CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID,
-                   thread, &thread->id, stack + thread->local, &thread->running);
-    return id > 0;
+    char *top = (char *)thread->area + THREAD_GUARD + THREAD_STACK;
+    void **stack = (void **)top - 2;
+    stack[0] = (void *)thread_main;
+    stack[1] = thread;
+    return os_thread_clone(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
+                               CLONE_SYSVSEM | CLONE_SETTLS | CLONE_PARENT_SETTID |
+                               CLONE_CHILD_CLEARTID,
+                           stack, &thread->id, &thread->running, top + thread->local) > 0;
 }
 
 bool os_thread_start(struct os_thread *thread, int (*run)(void *), const char *name,

@@ -10,8 +10,6 @@ struct pagemap_near pagemap_near = {.top = SIZE_MAX};
 
 /* pagemap_top, each entry of which leads to `none`. C has no word for a distance that the linker
  * knows. */
-#define TEXT_OF(number) #number
-#define TEXT(number) TEXT_OF(number)
 __asm__(".pushsection .data.pagemap_top, \"aw\"\n"
         ".hidden pagemap_top\n"
         ".globl pagemap_top\n"

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "lock.h"
+#include "older.h"
 #include "text.h"
 
 /* Out of the way of programs that count on their descriptors' numbers, where that can be had. */

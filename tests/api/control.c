@@ -5,6 +5,8 @@
 #include <pthread.h>
 #include <sys/mman.h>
 
+#include "older.h"
+
 /* Deprecated in favour of mallinfo2, and still what most programs call. */
 static struct mallinfo call_mallinfo(void)
 {

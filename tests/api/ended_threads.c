@@ -5,6 +5,8 @@
 #include <malloc.h>
 #include <pthread.h>
 
+#include "older.h"
+
 enum { THREADS = 150, ROUNDS = 50, BLOCKS = 64, SIZES = 4 };
 
 static pthread_barrier_t all_have_an_arena;

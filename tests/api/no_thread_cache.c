@@ -4,6 +4,8 @@
 #include <malloc.h>
 #include <pthread.h>
 
+#include "older.h"
+
 enum { block_count = 4096 };
 static char *blocks[block_count];
 static size_t sizes[block_count];

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "older.h"
 #include "os.h"
 
 void *ebb_malloc(size_t size);

@@ -41,7 +41,7 @@ compile() {
     shift 2
     cd "$EBB_SRCDIR/tests/$folder"
     quiet "$compiler" -std=gnu11 -D_GNU_SOURCE= -O1 -g -fno-builtin -pthread \
-        -I "$EBB_SRCDIR/tests/grounds" -o "$work/$test" "$test.c" support.c "$@"
+        -I "$EBB_SRCDIR/tests/grounds" -iquote "$EBB_SRCDIR/src" -o "$work/$test" "$test.c" support.c "$@"
 }
 
 # run TEST COMMAND…

@@ -20,9 +20,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#ifndef MREMAP_DONTUNMAP
-#define MREMAP_DONTUNMAP 4 /* since Linux 5.7 */
-#endif
+#include "older.h"
 
 #define PAGE ((size_t)PAGE_KIB * 1024)
 #define PARTS_MOST 16 /* real pages of 4 KiB in one of 64 */

@@ -17,6 +17,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "older.h"
+
 #define TOLERANCE(peak) ((peak) / 100 + 512 * KiB)
 #define TABLES (256 * KiB) /* what libc has allocated for itself, at most */
 #define SURVIVORS 32       /* one small block in so many */

@@ -18,6 +18,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "older.h"
+
 /* ---- tasks of this process ------------------------------------------------------------------- */
 
 /* opendir would allocate. */

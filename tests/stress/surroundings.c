@@ -25,6 +25,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "older.h"
+
 #define SKIPPED 77
 #define WORKERS 4
 #define STEPS 20000

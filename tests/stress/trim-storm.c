@@ -8,6 +8,8 @@
 #include <malloc.h>
 #include <unistd.h>
 
+#include "older.h"
+
 #define WORKERS 4
 #define SECONDS 8
 #define STANDSTILL_SECONDS 2.0

@@ -24,6 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "older.h"
 #include "os.h"
 #include "purger.h"
 

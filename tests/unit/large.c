@@ -6,6 +6,7 @@
 
 #include "huge.h"
 #include "large.h"
+#include "older.h"
 #include "options.h"
 #include "pagemap.h"
 

@@ -17,6 +17,7 @@
 
 #include <cmocka.h>
 
+#include "older.h"
 #include "os.h"
 
 /* ---- The API as libebbcore names it --------------------------------------------------------- */
