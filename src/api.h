@@ -30,6 +30,10 @@ void *api_alloc_slow(size_t size);
 /* What memalign does, for an alignment that is a power of two of at least 16. */
 void *api_alloc_aligned(size_t alignment, size_t size);
 
+/* Bytes that malloc_usable_size tells at least of a block of that size and alignment (a power of
+ * two of at least 16); 0 when there can be none. */
+size_t api_room(size_t size, size_t alignment);
+
 /* free for what the fast path leaves, large blocks among it: pointer of any kind; the cache may be
  * entered and not left. Aborts in the name of `call` when pointer is no block. */
 void api_free_slow(void *pointer, const char *call);

@@ -207,9 +207,7 @@ static void note_growth(size_t bytes)
     purge_note_use(bytes);
 }
 
-/* At least one of our pages, so that no two blocks begin in the same one: the page map has one code
- * for it. */
-static size_t whole_size(size_t size)
+size_t huge_room(size_t size)
 {
     return round_up(max_size(size, PAGE_SIZE), os_page_size);
 }
@@ -306,7 +304,7 @@ static struct huge *reuse(size_t size, size_t alignment)
 
 void *huge_alloc(size_t size, size_t alignment, bool *zero)
 {
-    size = whole_size(size);
+    size = huge_room(size);
     provide_record();
     struct huge *block = reuse(size, alignment);
     *zero = block == NULL;
@@ -432,7 +430,7 @@ static bool grow_in_place(struct huge *block, size_t size)
 
 void *huge_resize(void *start, size_t size)
 {
-    size = whole_size(size);
+    size = huge_room(size);
     provide_record();
     lock_lists();
     struct huge *block = find(start), *rest = NULL;
@@ -465,7 +463,7 @@ void *huge_move_in(char *start, size_t bytes, size_t size)
     if (block == NULL || !begin(block, os_move_out(start, bytes), bytes))
         return NULL;
     bool ready = pagemap_prepare(block->start, bytes);
-    if (!ready || !lengthen(block, whole_size(size))) {
+    if (!ready || !lengthen(block, huge_room(size))) {
         memcpy(start, block->start, bytes);
         purge_note_use(bytes);
         if (ready)

@@ -17,6 +17,7 @@ ebb_sources = \
 	src/guard.c src/guard.h \
 	src/huge.c src/huge.h \
 	src/pieces.c src/pieces.h \
+	src/jemalloc.c \
 	src/large.c src/large.h \
 	src/lock.h \
 	src/lone.c src/lone.h \

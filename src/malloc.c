@@ -61,6 +61,21 @@ static void *alloc_plain(size_t size, size_t alignment, bool *zero)
     return arena_alloc(sizeclass_of(round_up(size, alignment)), zero);
 }
 
+size_t api_room(size_t size, size_t alignment)
+{
+    size = max_size(size, 1);
+    if (size > SIZE_MOST || alignment > SIZE_MOST)
+        return 0;
+    arenas_prepare(); /* the options are read from here on */
+    if (options.harden == HARDEN_ON)
+        return size;
+    if (size <= LARGE_MAX && alignment <= PAGE_SIZE)
+        return sizeclasses[sizeclass_of(round_up(size, alignment))].size;
+    if (size <= LARGE_MAX && alignment <= RUN_ALIGNMENT_MAX)
+        return round_up(size, PAGE_SIZE);
+    return huge_room(size);
+}
+
 /* True when a live block of a large class, which is that of its page, may begin there. */
 static always_inline bool is_large(const void *pointer, unsigned class)
 {

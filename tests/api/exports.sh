@@ -18,6 +18,7 @@ expected=$(
     printf '%s\n' aligned_alloc calloc free free_aligned_sized free_sized mallinfo mallinfo2 \
         malloc malloc_info malloc_stats malloc_trim malloc_usable_size mallopt memalign \
         posix_memalign pvalloc realloc reallocarray valloc \
+        mallocx rallocx xallocx sallocx dallocx sdallocx nallocx \
         setns unshare # not of memory: see src/namespaces.c
     for name in _Znwm _Znam _ZdlPv _ZdaPv _ZdlPvm _ZdaPvm; do
         printf '%s\n' "$name" "${name}St11align_val_t"

@@ -12,6 +12,7 @@ api_tests = \
 	tests/api/errno \
 	tests/api/errno_contention \
 	tests/api/errors \
+	tests/api/jemalloc \
 	tests/api/limits \
 	tests/api/malloc \
 	tests/api/no_thread_cache \
@@ -72,6 +73,10 @@ tests_api_errno_LDADD = $(api_libs)
 tests_api_errors_SOURCES = tests/api/errors.c $(api_support)
 tests_api_errors_CFLAGS = $(api_cflags)
 tests_api_errors_LDADD = $(api_libs)
+
+tests_api_jemalloc_SOURCES = tests/api/jemalloc.c $(api_support)
+tests_api_jemalloc_CFLAGS = $(api_cflags)
+tests_api_jemalloc_LDADD = $(api_libs)
 
 tests_api_limits_SOURCES = tests/api/limits.c $(api_support)
 tests_api_limits_CFLAGS = $(api_cflags)
