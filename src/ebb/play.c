@@ -305,7 +305,7 @@ static inline void do_realloc(uint32_t number, size_t size, bool verify)
     /* What is not there by realloc(p, 0) is a block that the trace knows. */
     char *block = realloc(old, size);
     if (block == NULL && size == 0)
-        block = malloc(0);
+        block = malloc(size);
     if (verify && block != NULL) {
         require_pattern(number, block, min_size(old_size, size), filled, "after realloc");
         require_usable(block, size, size >= 16 ? 16 : size >= 8 ? 8 : 1);
