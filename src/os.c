@@ -51,15 +51,33 @@ static void *map(void *hint, size_t size, int protection)
     return start == MAP_FAILED ? NULL : start;
 }
 
+/* Maps size bytes at the hint, or wherever the kernel likes, if that is at a multiple of alignment.
+ * *found is where that was. */
+static char *map_if_aligned(void *hint, size_t size, size_t alignment, int protection,
+                            uintptr_t *found)
+{
+    char *start = map(hint, size, protection);
+    *found = (uintptr_t)start;
+    if (start == NULL || (*found & (alignment - 1)) == 0)
+        return start;
+    os_unmap(start, size);
+    return NULL;
+}
+
 /* Maps size bytes at a multiple of alignment: by luck, which is frequent when mappings of one
- * alignment stand in a row, else from a larger mapping whose ends are given back. */
+ * alignment stand in a row; or just below the place found, where there is room as a rule, since the
+ * kernel goes downwards; else from a larger mapping whose ends are given back, for which there may
+ * be no room under a limit. */
 static void *map_aligned(size_t size, size_t alignment, int protection)
 {
     size = round_up(size, os_page_size);
-    char *start = map(NULL, size, protection);
-    if (start == NULL || ((uintptr_t)start & (alignment - 1)) == 0)
+    uintptr_t found;
+    char *start = map_if_aligned(NULL, size, alignment, protection, &found);
+    if (start == NULL && found != 0)
+        start = map_if_aligned((void *)(found & ~(alignment - 1)), size, alignment, protection,
+                               &found);
+    if (start != NULL || found == 0)
         return start;
-    os_unmap(start, size);
     if (alignment > PTRDIFF_MAX - size)
         return NULL;
     size_t larger = size + alignment - os_page_size;
