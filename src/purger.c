@@ -425,7 +425,7 @@ static bool is_left_alone(void)
     size_t least = atomic_load_explicit(&threshold, memory_order_relaxed);
     size_t kept = huge_kept_bytes();
     return least == SIZE_MAX ||
-           (chunk_committed_bytes() + kept < least && (kept == 0 || least != SMALL_PROCESS));
+           (chunk_committed_bytes() + kept <= least && (kept == 0 || least != SMALL_PROCESS));
 }
 
 /* A heap that grows to a size is looked at a number of times that goes by the logarithm of that. */

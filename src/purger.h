@@ -28,7 +28,7 @@ size_t purger_trim(void);
 /* Before an allocation fails: the same, and address space too. */
 void purger_reclaim(void);
 
-/* A process that uses fewer bytes is left alone; SIZE_MAX: it is in any case. */
+/* A process that uses no more bytes is left alone; SIZE_MAX: it is in any case. */
 void purger_set_threshold(size_t bytes);
 
 /* Ends the thread, if there is one, until the next slow path: for what the kernel refuses to a
