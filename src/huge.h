@@ -39,8 +39,8 @@ extern hidden struct huge_lists {
     struct huge *unused;                  /* records, never used for anything else */
 } huge_lists;
 
-/* What a block of so many bytes takes: at least one of our pages, so that no two blocks begin in the
- * same one, since the page map has one code for it. */
+/* What a block of so many bytes takes: at least one of our pages, so that no two blocks begin in
+ * the same one, since the page map has one code for it. */
 size_t huge_room(size_t size);
 
 /* size in bytes, up to PTRDIFF_MAX; alignment a power of two. *zero tells whether the block reads

@@ -74,8 +74,8 @@ static void *map_aligned(size_t size, size_t alignment, int protection)
     uintptr_t found;
     char *start = map_if_aligned(NULL, size, alignment, protection, &found);
     if (start == NULL && found != 0)
-        start = map_if_aligned((void *)(found & ~(alignment - 1)), size, alignment, protection,
-                               &found);
+        start =
+            map_if_aligned((void *)(found & ~(alignment - 1)), size, alignment, protection, &found);
     if (start != NULL || found == 0)
         return start;
     if (alignment > PTRDIFF_MAX - size)

@@ -226,6 +226,7 @@ static bool start_libc_thread(struct os_thread *thread)
 long os_thread_clone(unsigned long flags, void **stack, _Atomic int *id, _Atomic uint32_t *running,
                      void *local) __attribute__((visibility("hidden")));
 
+/* clang-format off */
 __asm__(".pushsection .text\n"
         ".hidden os_thread_clone\n"
         ".globl os_thread_clone\n"
@@ -268,6 +269,7 @@ __asm__(".pushsection .text\n"
         ".cfi_endproc\n"
         ".size os_thread_clone, . - os_thread_clone\n"
         ".popsection\n");
+/* clang-format on */
 
 static bool start_unknown_thread(struct os_thread *thread)
 {

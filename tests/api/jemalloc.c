@@ -40,7 +40,7 @@ static int find_all(void **state)
             skip();                                                                                \
     } while (0)
 
-static const size_t sizes[] = {1,         16,       100,     1000,    4096,    20000,  32 * KIB,
+static const size_t sizes[] = {1,         16,      100,     1000,    4096,    20000,   32 * KIB,
                                100 * KIB, 1 * MIB, 4 * MIB, 5000000, 9 * MIB, 40 * MIB};
 enum { SIZES = sizeof sizes / sizeof *sizes };
 

@@ -16,6 +16,7 @@
 
 #ifdef __cplusplus
 extern "C" {
+#undef _Noreturn /* what glibc before 2.34 makes of it there is not for clang */
 #define _Noreturn [[noreturn]]
 #endif
 
