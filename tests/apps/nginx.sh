@@ -3,6 +3,7 @@
 # sizes, gzip, TLS, a proxy with buffers and a cache, large headers, under load and across a reload.
 . "$(dirname "$0")/lib.sh"
 need nginx ab:apache2-utils curl openssl
+nginx -h 2>&1 | grep -q -- ' -e ' || skip "nginx has no -e (since 1.19.5)"
 
 write_config() {
     # A master that is root would hand its workers to a user who cannot enter our directory.

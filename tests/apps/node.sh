@@ -3,6 +3,7 @@
 # pool, buffers from bytes to tens of megabytes, JSON, child processes, streams, WebAssembly memory.
 . "$(dirname "$0")/lib.sh"
 need node:nodejs
+node -e structuredClone 2>/dev/null || skip "node $(node --version) is older than version 17"
 
 write_program() {
     cat >program.js <<'PROGRAM'
