@@ -34,10 +34,21 @@ static size_t alignment_of(int flags)
 /* From `used` on to the end of what the program may use: that is what jemalloc calls a block. */
 static void *clear_rest(char *block, size_t used)
 {
+    __asm__("" : "+r"(block)); /* the compiler knows of no more than what was asked for */
     size_t room = block != NULL ? malloc_usable_size(block) : 0;
     if (room > used)
         memset(block + used, 0, room - used);
     return block;
+}
+
+/* calloc knows what is zero without a look at it, and large blocks are aligned to a page. */
+static void *alloc_zero(size_t size, size_t alignment)
+{
+    char *block = calloc(1, size);
+    if (block == NULL || ((uintptr_t)block & (alignment - 1)) == 0)
+        return clear_rest(block, size);
+    free(block);
+    return clear_rest(memalign(alignment, size), 0);
 }
 
 /* A block of at least size bytes; at its alignment, and zero, as flags say. NULL and ENOMEM when
@@ -45,11 +56,9 @@ static void *clear_rest(char *block, size_t used)
 EXPORT void *mallocx(size_t size, int flags)
 {
     size_t alignment = alignment_of(flags);
-    if (alignment > MIN_ALIGNMENT) {
-        void *block = memalign(alignment, size);
-        return flags & FLAG_ZERO ? clear_rest(block, 0) : block;
-    }
-    return flags & FLAG_ZERO ? clear_rest(calloc(1, size), size) : malloc(size);
+    if (flags & FLAG_ZERO)
+        return alloc_zero(size, alignment);
+    return alignment > MIN_ALIGNMENT ? memalign(alignment, size) : malloc(size);
 }
 
 static void *move(void *pointer, size_t before, size_t size, int flags)

@@ -21,10 +21,11 @@ long interposer_calls(void)
     return atomic_load(&calls);
 }
 
-/* For dlsym, which before glibc 2.34 calls calloc itself; never freed. */
+/* For dlsym, which before glibc 2.34 calls calloc itself. */
+static char room[4096];
+
 static void *calloc_while_finding(size_t number, size_t size)
 {
-    static char room[4096];
     static size_t used;
     char *block = room + used;
     used += (number * size + 15) & ~(size_t)15;
@@ -33,7 +34,7 @@ static void *calloc_while_finding(size_t number, size_t size)
     return block;
 }
 
-static bool finding;
+static _Thread_local bool finding;
 
 static void find_next(void)
 {
@@ -57,6 +58,8 @@ void *malloc(size_t size)
 
 void free(void *block)
 {
+    if ((char *)block >= room && (char *)block < room + sizeof room)
+        return;
     if (next_free == NULL)
         find_next();
     atomic_fetch_add(&calls, 1);

@@ -163,12 +163,30 @@ static void what_cannot_be_is_refused_and_the_block_stays(void **state)
     char *block = mallocx(100, 0);
     assert_non_null(block);
     fill(block, 100, 5);
-    assert_null(mallocx(absurd, 0));
-    assert_null(mallocx(absurd, ZERO));
-    assert_null(mallocx(100, LG_ALIGN(62)));
-    assert_null(rallocx(block, absurd, 0));
-    assert_null(rallocx(block, absurd, LG_ALIGN(12)));
-    assert_int_equal(nallocx(absurd, 0), 0);
+    const struct {
+        size_t size;
+        int flags;
+    } impossible[] = {{absurd, 0},
+                      {absurd, ZERO},
+                      {absurd, LG_ALIGN(12)},
+                      {100, LG_ALIGN(62)},
+                      {100, LG_ALIGN(63)},
+                      {100, ZERO | LG_ALIGN(62)},
+                      {SIZE_MAX, 0},
+                      {SIZE_MAX, ZERO},
+                      {SIZE_MAX, LG_ALIGN(12)},
+                      {absurd, ZERO | LG_ALIGN(12)}};
+    for (size_t i = 0; i < sizeof impossible / sizeof *impossible; i++) {
+        const size_t size = impossible[i].size;
+        const int flags = impossible[i].flags;
+        errno = 0;
+        assert_null(mallocx(size, flags));
+        assert_true(errno == ENOMEM || !on_ebbmalloc());
+        errno = 0;
+        assert_null(rallocx(block, size, flags));
+        assert_true(errno == ENOMEM || !on_ebbmalloc());
+        assert_true(nallocx(size, flags) == 0 || !on_ebbmalloc());
+    }
     assert_int_equal(first_bad_byte(block, 100, 5), 100);
     dallocx(block, 0);
 }

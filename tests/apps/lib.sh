@@ -328,7 +328,7 @@ calls_go_to_library() {
         >"$tmp/bindings/output" 2>&1 </dev/null || fail "$* failed: $(tail -n 3 "$tmp/bindings/output")"
     ! grep -E -e "$complaints" "$tmp/bindings/output" >&7 || fail "$* complained"
     for report in "$tmp/bindings"/of.*; do
-        # A child that starts no program has all from its parent, or binds what that did not use.
+        # Of the dynamic linker alone, as by ldd: no program was started.
         [ -n "$(program_of "$report")" ] || continue
         count=$((count + 1))
         grep -q "to [^ ]*/$library_name .*symbol .malloc'" "$report" ||

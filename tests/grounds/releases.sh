@@ -23,7 +23,7 @@ if [ -z "${EBB_RELEASES_INSIDE:-}" ]; then
 fi
 
 work=$(mktemp -d)
-trap 'umount --recursive "$work"/*/dev "$work"/*/sys "$work"/*/proc 2>/dev/null
+trap 'umount --recursive "$work"/*/dev "$work"/*/sys "$work"/*/proc 2>/dev/null || true
     rm -rf --one-file-system "$work"' EXIT
 
 # enter ROOT COMMAND…: in the clone there.
