@@ -17,8 +17,8 @@ flags=(-include "$EBB_SRCDIR/tests/grounds/calls.h" -idirafter "$work/kernel-hea
 # late-calls (C++), oom-limits (long), and what is not safe on musl: fork-in-handler, which needs a
 # word from libc on whether there are other threads, and fork-stdio, since musl takes the lock of
 # its list of streams after our handler has run, and lets nobody take it before.
-for test in absurd_sizes aligned calloc errno errno_contention errors limits malloc options \
-    page_blocks realloc sized_free trim usable_size; do
+for test in absurd_sizes aligned calloc errno errno_contention errors jemalloc limits malloc \
+    options page_blocks realloc sized_free trim usable_size; do
     compile api $test "${flags[@]}"
     run api/$test env "LD_PRELOAD=$library" "$work/$test"
 done
