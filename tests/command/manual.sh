@@ -31,7 +31,7 @@ done
 # The C calls, by their names in the library.
 if command -v readelf >/dev/null; then
     readelf -W --dyn-syms "$EBB_LIB" |
-        awk '$5 == "GLOBAL" && $7 != "UND" && $8 !~ /^_Z/ { print $8 }' | sort >"$scratch/calls"
+        awk '$5 ~ /^(GLOBAL|WEAK)$/ && $7 != "UND" && $8 !~ /^_Z/ { print $8 }' | sort >"$scratch/calls"
     sed -n 's/^\.Fo \(.*\)/\1/p' "${pages[0]}" | sort >"$scratch/in-manual"
     diff "$scratch/calls" "$scratch/in-manual" ||
         fail "calls differ (< not in the synopsis, > not in the library)"
