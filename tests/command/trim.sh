@@ -165,7 +165,7 @@ top_lists_them() {
     sleep 0.7
     "$ebb" trim "$pid" >"$scratch/out"
     wait "$looks"
-    grep "^ *$pid " "$scratch/looks" | tail -n 1 | grep -qE 'M[v↓] .*[0-9]+(\.[0-9])?M +[0-9.]+M +[0-9]+$' ||
+    grep "^ *$pid " "$scratch/looks" | tail -n 1 | grep -qE '[KM][v↓] .*[0-9]+(\.[0-9])?M +[0-9.]+M +[0-9]+$' ||
         fail "no arrow or no rate: $(grep "^ *$pid " "$scratch/looks")"
     expect_run 2 "$ebb" top --sort beauty
     expect_complaint 'ebb: top: --sort beauty: not understood*'
