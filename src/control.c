@@ -152,11 +152,11 @@ EXPORT int API(malloc_info)(int flags, FILE *stream)
 
 /* glibc's parameters, where one has a meaning here; 1 for accepted, 0 for refused, and then nothing
  * has changed:
- *   M_TRIM_THRESHOLD  a process that uses no more bytes is left alone by the purger; -1: it always
- * is M_CHECK_ACTION    3 alone: a mistake is told, and the program aborted The others are about a
- * heap with a top, about sizes from which on blocks have mappings of their own (here that is
- * fixed), about the number of arenas (here each thread has one, and what they keep is bounded in
- * all), or fill blocks with a pattern. */
+ *   M_TRIM_THRESHOLD  a process that uses no more bytes is left alone by the purger; -1: any is
+ *   M_CHECK_ACTION    3 alone: a mistake is told, and the program aborted
+ * The others are about a heap with a top, about sizes from which on blocks have mappings of their
+ * own (here that is fixed), about the number of arenas (here each thread has one, and what they
+ * keep is bounded in all), or fill blocks with a pattern. */
 EXPORT int API(mallopt)(int parameter, int value)
 {
     switch (parameter) {
